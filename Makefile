@@ -1,0 +1,127 @@
+# Every target is one line over the `arriero` command or a test runner; ARGS="..." is passed on.
+.DEFAULT_GOAL := help
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))
+
+PYTHON := .venv/bin/python
+ARRIERO := .venv/bin/arriero
+RUFF := .venv/bin/ruff
+
+help: ## List the targets
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Stand up ---
+run: setup ## Set up, start everything on this machine, ask one question through the queue, stay up until Ctrl-C
+	@$(ARRIERO) up $(ARGS)
+
+setup: ## Make .venv and install what the services need, from the lock file
+	@sh infra/setup/setup.sh
+
+setup-dev: ## The same, and what the tests and linters need
+	@sh infra/setup/setup.sh --dev
+
+gateway: setup ## Start a gateway alone (port 8000)
+	@$(PYTHON) -m gateway $(ARGS)
+
+worker: setup ## Start a worker alone (port 3008)
+	@$(PYTHON) -m worker $(ARGS)
+
+manager: setup ## Start the model manager alone (port 3009)
+	@$(PYTHON) -m manager $(ARGS)
+
+monitor: setup ## Start the system monitor alone (port 3010)
+	@$(PYTHON) -m monitor $(ARGS)
+
+simulator: setup ## Start the simulated Ollama alone (port 11434)
+	@$(PYTHON) -m infra.simulator $(ARGS)
+
+# --- Operate ---
+chat: setup ## Ask something through the queue: make chat ARGS='"Why is the sky blue?"'
+	@$(ARRIERO) chat $(ARGS)
+
+health: setup ## Ask every service how it is
+	@$(ARRIERO) health $(ARGS)
+
+queue-stats: setup ## Jobs by state, waiting times, workers
+	@$(ARRIERO) queue stats $(ARGS)
+
+queue-clear: setup ## Cancel what waits in the queue
+	@$(ARRIERO) queue clear $(ARGS)
+
+circuit-status: setup ## Which hosts and models the circuit breakers hold back
+	@$(ARRIERO) circuits status $(ARGS)
+
+circuit-reset: setup ## Close every circuit, or one: make circuit-reset ARGS=host:127.0.0.1:11434
+	@$(ARRIERO) circuits reset $(or $(ARGS),--all)
+
+circuit-open: setup ## Hold a circuit open: make circuit-open ARGS="host:127.0.0.1:11434 --for 10m"
+	@$(ARRIERO) circuits force-open $(ARGS)
+
+dlq-list: setup ## Jobs that failed for good: make dlq-list ARGS="--reason backend_timeout --since 2h"
+	@$(ARRIERO) dlq list $(ARGS)
+
+dlq-show: setup ## One of them, with each error: make dlq-show ARGS=job_...
+	@$(ARRIERO) dlq show $(ARGS)
+
+dlq-replay: setup ## Run them again: make dlq-replay ARGS="--all --rate 5/s --model mistral"
+	@$(ARRIERO) dlq replay $(ARGS)
+
+dlq-purge: setup ## Forget them for good: make dlq-purge ARGS="--tenant acme"
+	@$(ARRIERO) dlq purge $(ARGS)
+
+# --- Test ---
+test: setup-dev ## Set up and run every test but the slow ones
+	@$(PYTHON) -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
+
+test-integration: setup-dev ## Only the tests that look across services
+	@$(PYTHON) -m pytest tests/integration tests/contract tests/compat $(ARGS)
+
+test-watch: setup-dev ## Run the tests again whenever a file changes, the failed ones first
+	@$(PYTHON) -m tests.house.watch $(ARGS)
+
+coverage: setup-dev ## Run the tests and show which lines none of them reached
+	@$(PYTHON) -m coverage run -m pytest -m "not slow" $(ARGS) && $(PYTHON) -m coverage report
+
+chaos: setup-dev ## Kill, stop and starve real processes, the whole list; writes docs/results/chaos.md
+	@$(PYTHON) -m tests.chaos $(ARGS)
+
+bench: setup-dev ## Measure speed; writes docs/results/bench.md
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+# --- Check ---
+check: lint typecheck imports documents ## Everything CI checks besides the tests
+
+ci: ## What CI runs: the tests, then the checks
+	@.ci/run
+
+lint: setup-dev ## Lint, and look at the formatting
+	@$(RUFF) check . && $(RUFF) format --check .
+
+lint-fix: setup-dev ## Mend what the linter can mend
+	@$(RUFF) check --fix .
+
+format: setup-dev ## Format the code
+	@$(RUFF) format .
+
+typecheck: setup-dev ## Check the types, strictly
+	@.venv/bin/mypy
+
+imports: setup-dev ## Check who imports whom
+	@.venv/bin/lint-imports
+
+documents: setup-dev ## Check that what is generated from code is up to date
+	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example
+
+# --- Generate ---
+docs: requirements env-example ## Write anew all that is generated from code
+
+requirements: setup-dev ## Which requirements a test shows working; writes docs/requirements.md
+	@$(PYTHON) -m tests.house.trace
+
+env-example: setup ## Write .env.example from the settings classes
+	@$(ARRIERO) config env-example > .env.example.new && mv .env.example.new .env.example
+
+lock: setup-dev ## Write the lock files anew from pyproject.toml; ARGS=--upgrade takes the newest versions
+	@sh infra/setup/lock.sh $(ARGS)
+
+clean: ## Remove .venv, caches and what was built; data in .arriero stays
+	@rm -rf .venv build dist .bench .coverage *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

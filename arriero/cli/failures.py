@@ -1,0 +1,62 @@
+"""From an exception to one clear line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import ValidationError
+
+from arriero.errors import ApiError, ArrieroClientError, GatewayUnreachable
+
+EXIT_FAILED = 1
+EXIT_UNAVAILABLE = 69
+EXIT_CONFIG = 78
+
+
+class CommandFailed(Exception):
+    """A command's own failure: one line that says what to do, and the exit status."""
+
+    def __init__(self, message: str, exit_status: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def reported() -> tuple[type[BaseException], ...]:
+    """What `report` has words for. Anything else is a defect and keeps its traceback."""
+    return (CommandFailed, ArrieroClientError, ValidationError)
+
+
+def report(exc: BaseException) -> int:
+    """Print the line to stderr; the exit status."""
+    text, status = describe(exc)
+    sys.stderr.write(f"arriero: {text}\n")
+    return status
+
+
+def describe(exc: BaseException) -> tuple[str, int]:
+    if isinstance(exc, CommandFailed):
+        return str(exc), exc.exit_status
+    if isinstance(exc, GatewayUnreachable):
+        return (
+            f"{exc}: start it with `make run` (or `arriero up`), or say where it is with ARRIERO_URL",
+            EXIT_UNAVAILABLE,
+        )
+    if isinstance(exc, ApiError):
+        return _describe_api_error(exc)
+    if isinstance(exc, ValidationError):
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        return f"setting {name}: {first['msg']} (given: {str(first.get('input'))[:80]!r})", EXIT_CONFIG
+    return str(exc), EXIT_FAILED
+
+
+def _describe_api_error(exc: ApiError) -> tuple[str, int]:
+    if exc.status == 401:
+        return (
+            f"{exc.message} Set ARRIERO_API_KEY; `arriero keys create --tenant <name> --role inference` makes a key.",
+            EXIT_CONFIG,
+        )
+    if exc.status in (429, 503):
+        again = f" Try again in {exc.retry_after_s:g} s." if exc.retry_after_s else ""
+        return exc.message + again, EXIT_UNAVAILABLE
+    return exc.message, EXIT_FAILED

@@ -1,0 +1,49 @@
+"""The queue in Redis, reached without the gateway.
+
+Commands import this module when they run: it takes longer to import than all the others together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from arriero.cli.connection import this_stack
+from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
+from arriero.settings import StackSettings
+from shared.errors import QueueUnavailable
+from shared.queue.client import QueueClient
+from shared.settings import BaseServiceSettings
+
+
+def redis_settings() -> BaseServiceSettings:
+    """The services' Redis settings; where none are given, those of the running `arriero up`."""
+    settings = StackSettings()
+    run = this_stack(settings)
+    if not settings.redis_url and not settings.redis_sentinels and run is not None and run.redis_url:
+        return BaseServiceSettings.model_validate({"redis_url": run.redis_url})
+    return BaseServiceSettings()
+
+
+@asynccontextmanager
+async def queue() -> AsyncIterator[QueueClient]:
+    """The queue, without the gateway. Raises CommandFailed when Redis does not answer."""
+    settings = redis_settings()
+    try:
+        connected = await QueueClient.connect(settings)
+        try:
+            await connected.ping()
+            yield connected
+        finally:
+            await connected.aclose()
+    except QueueUnavailable as exc:
+        raise CommandFailed(
+            f"Redis does not answer at {_without_password(settings.redis_url)}: start it (`make run` does), "
+            "or say where it is with REDIS_URL",
+            EXIT_UNAVAILABLE,
+        ) from exc
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,93 @@
+"""What the `arriero` command reads from the environment, `.env` and the state directory of a running `arriero up`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STATE_DIR_NAME = ".arriero"
+
+
+class CommandSettings(BaseSettings):
+    """Settings of the `arriero` command."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    arriero_url: str = Field(
+        default="",
+        description="Gateway the command talks to. Empty: the running `arriero up`, else GATEWAY_HOST:GATEWAY_PORT.",
+    )
+    arriero_api_key: SecretStr = Field(default=SecretStr(""), description="API key the command sends to the gateway.")
+    arriero_model: str = Field(
+        default="", description="Model that `arriero chat` asks. Empty: the first installed one that can chat."
+    )
+    arriero_state_dir: str = Field(
+        default="", description="Where `arriero up` keeps Redis' data and run.json. Empty: .arriero in the project."
+    )
+    arriero_redis_port: int = Field(
+        default=6379, ge=0, le=65535, description="Port of the Redis that `arriero up` starts, if it is free; 0: any."
+    )
+
+
+class StackSettings(CommandSettings):
+    """What `arriero up` needs to know of the services' own settings to start them; they read the rest themselves."""
+
+    redis_url: str = Field(default="", description="Redis to use; empty: start one.")
+    redis_username: str = ""
+    redis_password: SecretStr = SecretStr("")
+    redis_sentinels: str = ""
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8000, ge=0, le=65535)
+    worker_port: int = Field(default=3008, ge=0, le=65535)
+    manager_port: int = Field(default=3009, ge=0, le=65535)
+    monitor_port: int = Field(default=3010, ge=0, le=65535)
+    ollama_base_urls: str = Field(
+        default="http://localhost:11434",
+        validation_alias=AliasChoices("ollama_base_urls", "ollama_base_url", "ollama_api_url", "ollama_url"),
+    )
+    log_format: str = ""
+
+    @property
+    def ollama_hosts(self) -> list[str]:
+        return [url.strip().rstrip("/") for url in self.ollama_base_urls.split(",") if url.strip()]
+
+
+def state_dir(configured: str, start: Path | None = None) -> Path:
+    """The configured directory, else the nearest `.arriero` upwards from `start`, else a new one in `start`."""
+    if configured:
+        return Path(configured).expanduser().absolute()
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if (folder / STATE_DIR_NAME / "run.json").is_file():
+            return folder / STATE_DIR_NAME
+    return here / STATE_DIR_NAME
+
+
+def command_name() -> str:
+    """How to type this command here: by its bare name if that finds it, else by its path."""
+    script = Path(sys.executable).parent / "arriero"
+    if not script.is_file():
+        return f"{sys.executable} -m arriero"
+    if shutil.which("arriero") == str(script):
+        return "arriero"
+    here = Path.cwd()
+    return str(script.relative_to(here)) if script.is_relative_to(here) else str(script)
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """This process' environment for a child, with `extra` on top and this checkout importable from any directory."""
+    project = str(Path(__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH", "")
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{project}{os.pathsep}{path}" if path else project,
+        "PYTHONUNBUFFERED": "1",
+        **extra,
+    }

@@ -1,0 +1,70 @@
+"""JSON answers, and the one that stands for a job."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from gateway.envelope import JSON
+from gateway.services import Services
+from shared.errors import JobNotFound
+from shared.jobs import JobRecord, NewJob, State
+from shared.wire.openai_render import job_body, to_json
+
+
+def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=to_json(body), content_type=JSON)
+
+
+def job_path(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}"
+
+
+def fresh_record(job: NewJob) -> JobRecord:
+    """The record of a job that was accepted this moment, without asking Redis for what we just told it.
+
+    Its times are this machine's; Redis' own, in every later answer, may differ by the two clocks' offset.
+    """
+    now = time.time()
+    return JobRecord(
+        id=job.id,
+        kind=job.kind,
+        state=State.SCHEDULED if job.delay_s > 0 else State.QUEUED,
+        priority=job.priority,
+        tenant=job.tenant,
+        model=job.model,
+        created_at=now,
+        deadline_at=now + job.timeout_s,
+        updated_at=now,
+        scheduled_for=now + job.delay_s if job.delay_s > 0 else None,
+        metadata=job.metadata,
+        request_id=job.request_id,
+        keeps_events=job.keep_events,
+    )
+
+
+async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:
+    """The job's body, with its place in line while it waits."""
+    position = None
+    if record.state is State.QUEUED:
+        position = await services.positions.ask(record.id)
+    wait_s = await services.load.expected_wait_s(position)
+    return job_body(record, position=position, expected_wait_seconds=wait_s)
+
+
+async def accepted_job(services: Services, job: NewJob, *, duplicate: bool, preferred: bool = False) -> web.Response:
+    """202 with the job and where to follow it."""
+    record: JobRecord | None = fresh_record(job)
+    if duplicate:
+        record = await services.queue.get(job.id)
+        if record is None:
+            raise JobNotFound()
+    assert record is not None
+    response = json_response(await render_job(services, record), 202)
+    response.headers["Location"] = job_path(job.id)
+    response.headers["x-arriero-job-id"] = job.id
+    if preferred:
+        response.headers["Preference-Applied"] = "respond-async"
+    return response

@@ -1,0 +1,190 @@
+"""The composition root: the one place that builds the gateway's parts and wires them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+
+from aiohttp import web
+
+from gateway import openapi as description
+from gateway.abandon import Abandoned
+from gateway.auth import KeyWatch
+from gateway.catalogue import Catalogue
+from gateway.connections import ConnectionLimits, GuardedRunner
+from gateway.load import LoadView
+from gateway.metrics_page import RequestMeter
+from gateway.middleware import FrontMiddleware
+from gateway.positions import PositionBoard
+from gateway.replies import Replies
+from gateway.request_options import HEADER_PATTERNS
+from gateway.route_table import Route
+from gateway.routes import admin, circuits, dead_letters, docs, health, jobs, openai
+from gateway.routes.dead_letter_answers import DEAD_LETTER_ANSWERS
+from gateway.routes.docs import OPENAPI
+from gateway.routes.health_answers import HEALTH_ANSWERS
+from gateway.services import SERVICES, VERSION, Services
+from gateway.settings import GatewaySettings
+from shared.api_keys import ApiKey, as_key_store, list_keys
+from shared.backends.ollama import OllamaBackend
+from shared.lifecycle import ConfigFault, listen
+from shared.queue.client import QueueClient
+from shared.telemetry.logging import logger
+from shared.telemetry.metrics import GatewayMetrics
+from shared.wire.openai_render import to_json
+
+log = logger("gateway")
+
+ROUTES: list[Route] = [
+    *openai.ROUTES,
+    *jobs.ROUTES,
+    *health.ROUTES,
+    *admin.ROUTES,
+    *circuits.ROUTES,
+    *dead_letters.ROUTES,
+    *docs.ROUTES,
+]
+CATALOGUE_CONNECTIONS = 2
+GOODBYE_S = 1.0
+"""For the last words of requests that outlived the drain."""
+
+
+def build_app(services: Services) -> web.Application:
+    """The application with every declared route, and no other."""
+    # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
+    app = web.Application(middlewares=[FrontMiddleware(services.settings)], client_max_size=0)
+    app[SERVICES] = services
+    for route in ROUTES:
+        services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
+    described = description.document(
+        ROUTES,
+        version=VERSION,
+        keys_required=not services.settings.on_loopback,
+        more_answers=(*HEALTH_ANSWERS, *circuits.CIRCUIT_ANSWERS, *DEAD_LETTER_ANSWERS),
+    )
+    _narrow_headers(described)
+    app[OPENAPI] = to_json(described)
+    return app
+
+
+def _narrow_headers(described: description.Document) -> None:
+    """Say in the description what the headers that are checked must look like."""
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "header" and parameter["name"] in HEADER_PATTERNS:
+                    parameter["schema"]["pattern"] = HEADER_PATTERNS[parameter["name"]]
+
+
+class Gateway:
+    """A gateway: `start`, `drain`, `stop`. Each may be called twice; `stop` also before `start`."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.port = 0
+        self.services: Services | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._site: web.TCPSite | None = None
+        self._runner: GuardedRunner | None = None
+
+    async def start(self) -> None:
+        """Build everything and listen. Raises ConfigFault for a setting that cannot work here."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings = self.settings
+        queue = await QueueClient.connect(settings, limits=settings.queue_limits)
+        self._stack.push_async_callback(queue.aclose)
+
+        async def read_keys() -> list[ApiKey]:
+            return await list_keys(as_key_store(queue.redis), settings.queue_shard)
+
+        keys = KeyWatch(read_keys)
+        await keys.start()
+        self._stack.push_async_callback(keys.stop)
+        if keys.known and keys.count == 0 and not settings.on_loopback:
+            raise ConfigFault(
+                f"GATEWAY_HOST: {settings.gateway_host} can be reached from other machines, and there is no API key. "
+                "Create one with `arriero keys create --tenant <name> --role inference`, or listen on 127.0.0.1."
+            )
+        replies = Replies(queue, f"{socket.gethostname()[:32]}-{secrets.token_hex(6)}")
+        await replies.start()
+        self._stack.push_async_callback(replies.stop)
+
+        metrics = GatewayMetrics()
+        backends = [OllamaBackend(url, pool_size=CATALOGUE_CONNECTIONS) for url in settings.ollama_base_urls]
+        for backend in backends:
+            self._stack.push_async_callback(backend.aclose)
+        catalogue = Catalogue([backend.models for backend in backends])
+        self._stack.push_async_callback(catalogue.stop)
+        positions = PositionBoard(queue.positions)
+        self._stack.push_async_callback(positions.stop)
+        abandoned = Abandoned(queue.cancel, metrics.abandoned.inc)
+        self._stack.push_async_callback(abandoned.stop)
+
+        self.services = Services(
+            settings=settings,
+            queue=queue,
+            replies=replies,
+            keys=keys,
+            catalogue=catalogue,
+            positions=positions,
+            load=LoadView(queue.stats),
+            abandoned=abandoned,
+            metrics=metrics,
+            meter=RequestMeter(metrics),
+        )
+        limits = ConnectionLimits(
+            max_connections=settings.max_connections,
+            header_timeout_s=settings.header_timeout,
+            keepalive_timeout_s=settings.keepalive_timeout,
+            max_line_bytes=settings.max_header_line_bytes,
+            max_headers=settings.max_header_count,
+        )
+        self._runner = GuardedRunner(build_app(self.services), limits, metrics)
+        await self._runner.setup()
+        self._stack.push_async_callback(self._runner.cleanup)
+        self._site, self.port = await listen(self._runner, "gateway", settings.gateway_host, settings.gateway_port)
+        await self._warn_about_durability(queue)
+
+    async def _warn_about_durability(self, queue: QueueClient) -> None:
+        try:
+            durability = (await queue.stats()).durability
+        except Exception as error:  # Redis may come later; readiness tells
+            log.warning("gateway.redis_not_there_yet", error=type(error).__name__)
+            return
+        if durability == "none":
+            log.warning("gateway.jobs_not_durable", hint="Redis keeps no append-only file: set `appendonly yes`.")
+
+    async def drain(self) -> None:
+        """Take no new connections, report not ready, and let running requests end, up to DRAIN_TIMEOUT."""
+        services, site = self.services, self._site
+        if services is None or services.draining:
+            return
+        services.draining = True
+        if site is not None:
+            await site.stop()
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout):
+                await services.meter.idle.wait()
+        except TimeoutError:
+            log.warning("gateway.drain_timeout", requests=services.meter.in_flight)
+            services.cutting_off = True
+            for task in list(services.meter.tasks):
+                task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await services.meter.idle.wait()
+
+    async def stop(self) -> None:
+        """End everything, in the reverse order of its start: connections first, Redis last."""
+        if self.services is not None:
+            # Whoever is still connected is cut off by us, not the other way round: their jobs go on.
+            self.services.draining = True
+        await self._stack.aclose()

@@ -1,0 +1,108 @@
+"""Who is calling: API keys held in memory, the `Authorization` header, the Host names a loopback gateway answers to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from multidict import CIMultiDictProxy
+
+from shared.api_keys import ApiKey, KeyRing, well_formed
+from shared.errors import Forbidden, QueueUnavailable, Unauthenticated
+from shared.telemetry.logging import logger
+
+log = logger("auth")
+
+REFRESH_S = 1.5
+"""A new, revoked or expired key takes effect within 2 s."""
+READ_LIMIT_S = 1.0
+LEAST_BETWEEN_READS_S = 0.2
+"""However many unknown keys are tried, Redis is asked at most five times a second."""
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class KeyWatch:
+    """The stored keys, at most 2 s old. When Redis does not answer, the last known set goes on serving."""
+
+    def __init__(self, read: Callable[[], Awaitable[list[ApiKey]]]) -> None:
+        self._read = read
+        self._ring: KeyRing | None = None
+        self._lock = asyncio.Lock()
+        self._read_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.refresh()
+        self._task = asyncio.create_task(self._watch(), name="api-keys")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @property
+    def known(self) -> bool:
+        """Whether the set was ever read; until then nobody can be let in."""
+        return self._ring is not None
+
+    @property
+    def count(self) -> int:
+        return 0 if self._ring is None else len(self._ring)
+
+    async def refresh(self) -> None:
+        """Read the keys, or wait for a reading that began after this call. Never raises: the old set stays then."""
+        asked_at = time.monotonic()
+        async with self._lock:
+            if self._read_at >= asked_at:
+                return
+            await asyncio.sleep(max(0.0, self._read_at + LEAST_BETWEEN_READS_S - asked_at))
+            self._read_at = time.monotonic()
+            try:
+                async with asyncio.timeout(READ_LIMIT_S):
+                    self._ring = KeyRing(await self._read())
+            except Exception as error:  # any failure of the store means the same here: keep what we have
+                log.warning("auth.keys_not_read", error=type(error).__name__)
+
+    async def recognise(self, text: str) -> ApiKey | None:
+        """The live key that `text` is. A well-formed key that is not known yet costs one look at Redis."""
+        ring = self._ring
+        if ring is None or (not ring.knows(text) and well_formed(text)):
+            await self.refresh()
+            ring = self._ring
+            if ring is None:
+                raise QueueUnavailable("The API keys cannot be read because Redis does not answer. Try again shortly.")
+        return ring.recognise(text, time.time())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+
+def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
+    """The key in the `Authorization` header; None when there is none. Raises Unauthenticated for anything unclear."""
+    given: Sequence[str] = headers.getall("Authorization", ())
+    if not given:
+        return None
+    if len(given) != 1:
+        raise Unauthenticated()
+    scheme, _, token = given[0].partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated()
+    return token
+
+
+def check_host(host: str, allowed: frozenset[str]) -> None:
+    """Raise Forbidden for a Host that is not a name of this machine: a web page may have had its name point here."""
+    name = host.lower()
+    name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+    if name.rstrip(".") not in allowed:
+        raise Forbidden("This gateway answers to local host names only. Add the name to ALLOWED_HOSTS if it is yours.")
+
+
+def allowed_host_names(configured: Sequence[str], listen_host: str) -> frozenset[str]:
+    listening = f"[{listen_host}]" if ":" in listen_host else listen_host
+    return LOOPBACK_NAMES | {listening.lower()} | {name.lower().rstrip(".") for name in configured}

@@ -1,0 +1,63 @@
+"""Reading a request body within limits of size, time and form."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.services import SERVICES
+from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
+from shared.wire.json_body import parse_json
+
+
+def check_form(request: web.Request) -> None:
+    """Refuse, before anything is read, what would be refused afterwards. Raises UnsupportedMediaType."""
+    if "Content-Encoding" in request.headers:
+        raise UnsupportedMediaType("Send the body uncompressed: Content-Encoding is not accepted.")
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType("Send the body as JSON, with the header `Content-Type: application/json`.")
+    charset = request.charset
+    if charset is not None and charset.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("Send the body in UTF-8.")
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The raw body. Raises PayloadTooLarge, RequestTimeout, BadRequest for a body that breaks off."""
+    settings = request.app[SERVICES].settings
+    limit = settings.max_body_bytes
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof():
+        # The usual case: head and body came in one packet.
+        body = content.read_nowait()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    blocks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            while block := await content.readany():
+                size += len(block)
+                if size > limit:
+                    raise _too_large(limit)
+                blocks.append(block)
+                # aiohttp parses on inside `readany`, so a flood of tiny chunks would never let anyone else run.
+                await asyncio.sleep(0)
+    except TimeoutError:
+        raise RequestTimeout(f"The body was not complete after {settings.body_timeout:g} s.") from None
+    except (web.RequestPayloadError, web.PayloadAccessError):
+        raise BadRequest("The request body is broken off or badly framed.") from None
+    return b"".join(blocks)
+
+
+async def read_json(request: web.Request) -> object:
+    """The JSON body, parsed strictly. Raises what `check_form`, `read_body` and `parse_json` raise."""
+    check_form(request)
+    return parse_json(await read_body(request))
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body is larger than {limit} bytes.")

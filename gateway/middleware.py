@@ -1,0 +1,187 @@
+"""What happens around every handler: request id, host and key check, error envelope, headers, one log line, one
+count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.auth import allowed_host_names, bearer_token, check_host
+from gateway.envelope import SERVER_NAME, accepted_request_id, error_response
+from gateway.route_table import Role, Route
+from gateway.services import ANYONE, CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Caller, Services
+from gateway.settings import GatewaySettings
+from shared.api_keys import KEY_PREFIX
+from shared.errors import (
+    ArrieroError,
+    ErrorRecord,
+    Forbidden,
+    MethodNotAllowed,
+    QueueUnavailable,
+    RouteNotFound,
+    Unauthenticated,
+)
+from shared.telemetry.logging import logger
+
+log = logger("http")
+
+DEFAULT_TENANT = "default"
+CLIENT_CLOSED_REQUEST = 499
+NO_ROUTE = "none"
+_TOO_LATE_TO_GO_ON = frozenset({408, 413, 415})
+"""After these, what the client is still sending is not read, so the connection cannot be used again."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def stamp(request: web.Request, headers: CIMultiDict[str]) -> None:
+    """Put on an answer what every answer has. For a stream, call it before the first byte."""
+    headers["x-request-id"] = request[REQUEST_ID]
+    headers["openai-processing-ms"] = str(int((asyncio.get_running_loop().time() - request[STARTED_AT]) * 1000))
+    headers["Server"] = SERVER_NAME
+    job_headers = request.get(JOB_HEADERS)
+    if job_headers:
+        headers.update(job_headers)
+
+
+class GatewayStopping(ArrieroError):
+    """This gateway is shutting down. Try again: another one, or its successor, will answer."""
+
+    code, http_status, retryable = "gateway_stopping", 503, True
+
+
+def stopping(request: web.Request) -> GatewayStopping:
+    """The error for a request that is cut off by the end of the drain; its job, if it has one, goes on."""
+    job_id = request.get(JOB_HEADERS, {}).get("x-arriero-job-id")
+    if job_id is None:
+        return GatewayStopping()
+    return GatewayStopping(
+        f"This gateway is shutting down. The job goes on; its answer will be at GET /v1/jobs/{job_id}."
+    )
+
+
+def route_of(request: web.Request, services: Services) -> Route:
+    """The declared route of a request. Raises RouteNotFound or MethodNotAllowed; a route nobody declared does not
+    exist.
+    """
+    matched = request.match_info
+    if matched.http_exception is not None:
+        if isinstance(matched.http_exception, web.HTTPMethodNotAllowed):
+            allowed = ", ".join(sorted(matched.http_exception.allowed_methods))
+            request[JOB_HEADERS] = {"Allow": allowed}
+            raise MethodNotAllowed(f"This path takes {allowed}, not {request.method[:20]}.")
+        raise RouteNotFound()
+    route = services.routes.get(matched.route)
+    if route is None:
+        raise RouteNotFound()
+    return route
+
+
+async def identify(request: web.Request, services: Services, *, on_loopback: bool) -> Caller:
+    """The caller, from the key alone. Raises Unauthenticated, or QueueUnavailable while no keys could be read yet."""
+    keys = services.keys
+    if keys.known and keys.count == 0 and on_loopback:
+        given = request.headers.get("Authorization", "")
+        if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
+            return Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
+        # The first key was made a moment ago, and here it is: from now on keys count.
+    token = bearer_token(request.headers)
+    key = None if token is None else await keys.recognise(token)
+    if key is None:
+        if not keys.known:
+            raise QueueUnavailable("The API keys cannot be read because Redis does not answer. Try again shortly.")
+        raise Unauthenticated()
+    return Caller(tenant=key.tenant, role=key.role, key_id=key.id)
+
+
+class FrontMiddleware:
+    """The one middleware. Kept to one, because each layer costs every request."""
+
+    __middleware_version__ = 1
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._hosts = allowed_host_names(settings.allowed_hosts, settings.gateway_host)
+        self._on_loopback = settings.on_loopback
+        self._logs_requests = settings.log_level in ("DEBUG", "INFO")
+        self._debug = settings.debug
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        services = request.app[SERVICES]
+        loop = asyncio.get_running_loop()
+        started_at = request[STARTED_AT] = loop.time()
+        request[REQUEST_ID] = accepted_request_id(request.headers.get("x-request-id"))
+        request[CALLER] = ANYONE
+        task = services.meter.began()
+        path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
+        try:
+            try:
+                if self._on_loopback:
+                    check_host(request.host, self._hosts)
+                route = route_of(request, services)
+                path = route.path
+                if route.role is not Role.PUBLIC:
+                    caller = request[CALLER] = await identify(request, services, on_loopback=self._on_loopback)
+                    if not caller.role.allows(route.role):
+                        raise Forbidden(f"This needs a key with the role {route.role} or higher.")
+                response = await handler(request)
+            except ArrieroError as error:
+                response = self._refuse(request, error.record())
+            except asyncio.CancelledError:
+                if not services.cutting_off:
+                    raise
+                # It is we who go; the client gets an answer, and aiohttp must not take this for its own cancellation.
+                task.uncancel()
+                response = self._refuse(request, stopping(request).record())
+            except web.HTTPException as error:
+                # aiohttp's own, e.g. for a body it cannot read: same envelope as ours.
+                response = self._refuse(request, _from_http(error))
+            except Exception as error:
+                log.exception("http.unexpected_error", request_id=request[REQUEST_ID], route=path)
+                record = ArrieroError("Something went wrong; the gateway's log has it under this request id.").record()
+                if self._debug:
+                    record.message += f" ({type(error).__name__})"
+                response = self._refuse(request, record)
+            if not response.prepared:
+                stamp(request, response.headers)
+                if services.draining or response.status in _TOO_LATE_TO_GO_ON:
+                    response.force_close()
+            status = response.status
+            return response
+        finally:
+            seconds = loop.time() - started_at
+            services.meter.ended(task)
+            services.meter.answered(path, request.method if path != NO_ROUTE else "any", status, seconds)
+            if self._logs_requests:
+                self._log(request, path, status, seconds)
+
+    def _refuse(self, request: web.Request, record: ErrorRecord) -> web.Response:
+        response = error_response(record, request[REQUEST_ID])
+        if record.http_status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _log(self, request: web.Request, path: str, status: int, seconds: float) -> None:
+        caller, headers = request[CALLER], request.get(JOB_HEADERS)
+        # Probes and scrapes come every few seconds for ever.
+        write = log.debug if path.startswith(("/health", "/metrics")) and status < 500 else log.info
+        write(
+            "http.request",
+            request_id=request[REQUEST_ID],
+            method=request.method[:20],
+            route=path,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            tenant=caller.tenant,
+            key_id=caller.key_id,
+            job_id=headers.get("x-arriero-job-id", "") if headers else "",
+            sdk_retry=request.headers.get("x-stainless-retry-count", "")[:8],
+        )
+
+
+def _from_http(error: web.HTTPException) -> ErrorRecord:
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return ErrorRecord(code="http_error", message=error.reason, kind=kind, http_status=error.status)

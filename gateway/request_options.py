@@ -1,0 +1,89 @@
+"""What a caller says about a job in headers: deadline, idempotency, and whether to wait. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from shared.errors import BadRequest
+from shared.jobs import JOB_ID_PREFIX
+
+DEADLINE_HEADER = "x-arriero-deadline-seconds"
+SDK_TIMEOUT_HEADER = "x-stainless-read-timeout"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+LEAST_DEADLINE_S = 0.1
+LAST_EVENT_HEADER = "Last-Event-ID"
+HEADER_PATTERNS = {
+    IDEMPOTENCY_HEADER: r"^[!-~]{1,255}$",
+    DEADLINE_HEADER: r"^(0\.[1-9][0-9]{0,2}|[1-9][0-9]{0,5}(\.[0-9]{1,3})?)$",
+    LAST_EVENT_HEADER: r"^[0-9]{1,9}-[0-9]{1,12}$",
+}
+"""For the API description: what the headers that are not merely hints must look like."""
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def deadline_s(headers: Mapping[str, str], longest_s: float, *, silent: bool = True) -> float:
+    """Seconds until nobody waits any more: the least of our limit, the caller's wish and its client's read timeout.
+
+    `silent`: nothing is sent before the whole answer. Only then does the client's read timeout, which limits a silence,
+    limit the answer; a stream may take longer, and who collects the answer later reads nothing now.
+
+    Raises BadRequest for a wish that is not a positive number. The client library's header is only a hint: nonsense in
+    it is ignored.
+    """
+    limit = longest_s
+    wish = headers.get(DEADLINE_HEADER)
+    if wish is not None:
+        seconds = _number(wish)
+        if seconds is None:
+            raise BadRequest(
+                f"{DEADLINE_HEADER} is the number of seconds the answer may take, {LEAST_DEADLINE_S:g} or more.",
+                param=DEADLINE_HEADER,
+            )
+        limit = min(limit, seconds)
+    hint = _number(headers.get(SDK_TIMEOUT_HEADER, "")) if silent else None
+    return limit if hint is None else min(limit, hint)
+
+
+def _number(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= LEAST_DEADLINE_S else None
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """The `Idempotency-Key`, if given. Raises BadRequest when it is not 1 to 255 visible ASCII characters."""
+    key = headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key: send 1 to 255 visible ASCII characters.", param=IDEMPOTENCY_HEADER)
+    return key
+
+
+def idempotent_job_id(tenant: str, key: str) -> str:
+    """The one job id that this tenant's key stands for. Another tenant's same key is another job."""
+    digest = hashlib.blake2b(f"{tenant}\0{key}".encode(), digest_size=16, person=b"idempotency-key")
+    return JOB_ID_PREFIX + digest.hexdigest()
+
+
+def fingerprint(kind: str, body: object) -> str:
+    """A hash of what was asked, whatever the order of its fields, to tell a repetition from a reused key."""
+    return hashlib.blake2b(kind.encode() + b"\0" + _encode(body), digest_size=16).hexdigest()
+
+
+def wants_no_copy(headers: Mapping[str, str]) -> bool:
+    """`Cache-Control: no-store` (RFC 9111)."""
+    return "no-store" in headers.get("Cache-Control", "").lower()
+
+
+def wants_no_wait(headers: Mapping[str, str]) -> bool:
+    """`Prefer: respond-async` (RFC 7240)."""
+    prefer = headers.get("Prefer")
+    return prefer is not None and any(part.strip().lower() == "respond-async" for part in re.split(r"[,;]", prefer))

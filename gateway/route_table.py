@@ -1,0 +1,41 @@
+"""What a route says about itself: who may call it, what it takes and what it answers.
+
+The routers list `Route`s; `app.py` registers them, the auth middleware reads `role`, and `openapi.py` writes the API
+description from the same list, so none of the three can disagree with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from shared.api_keys import Role as Role
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method on one path. `path` is in aiohttp's form: `/v1/jobs/{job_id}`, `/v1/models/{model:.+}`."""
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role
+    summary: str
+    tag: str
+    description: str = ""
+    body: type[BaseModel] | None = None
+    """The JSON body's model; None: the route takes no body."""
+    query: type[BaseModel] | None = None
+    """One field a query parameter."""
+    headers: tuple[str, ...] = ()
+    """Request headers the route reads, e.g. `Idempotency-Key`; `openapi.py` knows their texts."""
+    answers: Mapping[int, str] = field(default_factory=dict)
+    """Status -> what comes with it: a schema name of `openapi.py` (`ChatCompletion`), a media type (`text/plain`),
+    several joined by ` | ` (`ChatCompletion | text/event-stream`), or the empty string for no body."""
+    errors: tuple[int, ...] = ()
+    """Error statuses of the route's own, e.g. 404. Those every route of its kind can give are added by `openapi.py`."""

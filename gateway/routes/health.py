@@ -1,0 +1,180 @@
+"""Is it alive, can it work, what is missing: for people, probes and Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from gateway.answers import json_response
+from gateway.metrics_page import render
+from gateway.route_table import Role, Route
+from gateway.services import SERVICES, VERSION, Services
+from shared.errors import ArrieroError
+from shared.telemetry.metrics import CONTENT_TYPE
+
+DOWN = "unhealthy"
+UP = "healthy"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _uptime_s(services: Services) -> float:
+    return round(time.time() - services.started_at, 3)
+
+
+async def live(request: web.Request) -> web.Response:
+    """Touches nothing but this process: a probe must not restart it for someone else's outage."""
+    services = request.app[SERVICES]
+    return json_response({"status": "alive", "timestamp": _now(), "uptime": _uptime_s(services)})
+
+
+async def _parts(services: Services) -> tuple[dict[str, str], str]:
+    """The state of each part, and how durable accepted jobs are (`none`, `aof-everysec`, ...; empty: unknown)."""
+    stats, hosts = await asyncio.gather(
+        asyncio.wait_for(services.queue.stats(), services.settings.healthcheck_timeout),
+        services.catalogue.listing(),
+        return_exceptions=True,
+    )
+    parts = {"redis": DOWN, "queue": DOWN, "ollama": DOWN}
+    durability = ""
+    if isinstance(stats, BaseException):
+        if not isinstance(stats, ArrieroError | TimeoutError):
+            raise stats
+    else:
+        parts["redis"] = UP
+        parts["queue"] = UP if stats.workers else "no workers"
+        durability = stats.durability
+    if not isinstance(hosts, BaseException) and hosts.answered:
+        parts["ollama"] = UP if hosts.complete else "degraded"
+    return parts, durability
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Ready means: can take jobs. Without model hosts jobs wait, so that is only `degraded`."""
+    services = request.app[SERVICES]
+    parts, durability = await _parts(services)
+    takes_jobs = parts["redis"] == UP and not services.draining and services.keys.known
+    if services.draining:
+        status = "draining"
+    elif not takes_jobs:
+        status = "not ready"
+    else:
+        status = "ready" if all(state == UP for state in parts.values()) else "degraded"
+    body = {"status": status, "timestamp": _now(), "services": parts, "durability": durability or "unknown"}
+    return json_response(body, 200 if takes_jobs else 503)
+
+
+async def overall(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    parts, durability = await _parts(services)
+    broken = parts["redis"] != UP
+    status = DOWN if broken else UP if all(state == UP for state in parts.values()) else "degraded"
+    body: dict[str, Any] = {
+        "status": status,
+        "timestamp": _now(),
+        "uptime": _uptime_s(services),
+        "version": VERSION,
+        "services": parts,
+        "durability": durability or "unknown",
+    }
+    return json_response(body, 503 if broken else 200)
+
+
+async def ollama(request: web.Request) -> web.Response:
+    """A plain GET on each model host. 200 when one of them answers."""
+    settings = request.app[SERVICES].settings
+    urls = settings.ollama_base_urls
+    timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        faults = await asyncio.gather(*(_probe(session, url) for url in urls))
+    for url, fault in zip(urls, faults, strict=True):
+        if fault is None:
+            return json_response({"status": "ok", "message": "Ollama answers.", "url": _shown(url)})
+    body = {
+        "status": "error",
+        "message": "Ollama does not answer. Start it with `ollama serve`, or correct OLLAMA_BASE_URL.",
+        "url": ", ".join(_shown(url) for url in urls),
+        "error_details": "; ".join(fault for fault in faults if fault) or "no host is configured",
+    }
+    return json_response(body, 503)
+
+
+async def _probe(session: aiohttp.ClientSession, url: str) -> str | None:
+    """None when the host answers, else why not."""
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            return None if response.status < 500 else f"HTTP status {response.status}"
+    except TimeoutError:
+        return f"no answer within {session.timeout.total:g} s"
+    except aiohttp.ClientConnectorError as error:
+        return f"no connection ({error.os_error.strerror or type(error.os_error).__name__})"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return type(error).__name__
+
+
+def _shown(url: str) -> str:
+    """The URL without a password in it."""
+    return str(URL(url).with_user(None)) if "@" in url else url
+
+
+async def metrics(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    page = await render(services.metrics, services.queue)
+    return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
+
+
+ROUTES = [
+    Route(
+        method="GET",
+        path="/health",
+        handler=overall,
+        role=Role.PUBLIC,
+        summary="How everything is",
+        tag="Health",
+        answers={200: "GatewayHealth", 503: "GatewayHealth"},
+    ),
+    Route(
+        method="GET",
+        path="/health/live",
+        handler=live,
+        role=Role.PUBLIC,
+        summary="Whether the process lives",
+        tag="Health",
+        answers={200: "Liveness"},
+    ),
+    Route(
+        method="GET",
+        path="/health/ready",
+        handler=ready,
+        role=Role.PUBLIC,
+        summary="Whether jobs are accepted",
+        tag="Health",
+        answers={200: "Readiness", 503: "Readiness"},
+    ),
+    Route(
+        method="GET",
+        path="/health/ollama",
+        handler=ollama,
+        role=Role.PUBLIC,
+        summary="Whether a model host answers",
+        tag="Health",
+        answers={200: "OllamaHealth", 503: "OllamaHealth"},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=metrics,
+        role=Role.OPERATOR,
+        summary="Metrics for Prometheus",
+        tag="Operations",
+        answers={200: "text/plain"},
+    ),
+]

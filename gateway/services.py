@@ -1,0 +1,64 @@
+"""What the handlers work with, built once in `app.py` and handed down through the application."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from gateway.abandon import Abandoned
+from gateway.auth import KeyWatch
+from gateway.catalogue import Catalogue
+from gateway.load import LoadView
+from gateway.metrics_page import RequestMeter
+from gateway.positions import PositionBoard
+from gateway.replies import Replies
+from gateway.route_table import Route
+from gateway.settings import GatewaySettings
+from shared.api_keys import Role
+from shared.queue.client import QueueClient
+from shared.telemetry.metrics import GatewayMetrics
+
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request comes from. `key_id` is empty while no key exists and everyone on this machine is trusted."""
+
+    tenant: str
+    role: Role
+    key_id: str = ""
+
+
+ANYONE = Caller(tenant="", role=Role.PUBLIC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    settings: GatewaySettings
+    queue: QueueClient
+    replies: Replies
+    keys: KeyWatch
+    catalogue: Catalogue
+    positions: PositionBoard
+    load: LoadView
+    abandoned: Abandoned
+    metrics: GatewayMetrics
+    meter: RequestMeter
+    routes: dict[web.AbstractRoute, Route] = field(default_factory=dict)
+    started_at: float = field(default_factory=time.time)
+    draining: bool = False
+    """Stopping: no new connections, running requests may end."""
+    cutting_off: bool = False
+    """The drain's time is up: handlers are cancelled, and answer with what they can."""
+
+
+SERVICES = web.AppKey("services", Services)
+CALLER = web.RequestKey("caller", Caller)
+REQUEST_ID = web.RequestKey("request_id", str)
+JOB_HEADERS = web.RequestKey("job_headers", dict[str, str])
+"""Headers about the job behind a request; every answer of the request carries them, errors too."""
+STARTED_AT = web.RequestKey("started_at", float)
+"""When the request's head was read, on the loop's clock, seconds."""

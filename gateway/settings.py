@@ -1,0 +1,145 @@
+"""What the gateway reads from its environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from pydantic import Field
+
+from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS, MEMORY_PERCENT, QueueLimits
+from shared.settings import BaseServiceSettings, NameList, Seconds
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class GatewaySettings(BaseServiceSettings):
+    """The gateway's settings. Every limit is finite."""
+
+    gateway_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Anything but loopback needs at least one API key.",
+    )
+    gateway_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    allowed_hosts: NameList = Field(
+        default_factory=list,
+        description="Host names, comma-separated, that a request may be addressed to besides loopback names "
+        "while the gateway listens on loopback; keeps web pages from reaching it by DNS rebinding.",
+    )
+    docs_enabled: Literal["auto", "true", "false"] = Field(
+        "auto", description="The /docs page. auto: only while listening on loopback."
+    )
+
+    request_timeout: Seconds = Field(
+        600.0,
+        ge=1,
+        le=86400,
+        description="Longest deadline of a call, and the default one of a job, from acceptance, seconds.",
+    )
+    sync_result_ttl: Seconds = Field(
+        600.0,
+        ge=10,
+        le=86400,
+        description="How long the result of a call that was answered directly stays readable as a job, seconds. "
+        "Jobs submitted as such, and calls with an Idempotency-Key, keep theirs for RESULT_TTL.",
+    )
+    max_queue_depth: int = Field(
+        10_000, ge=1, le=10_000_000, description="Jobs that may wait; from there on the gateway answers 429."
+    )
+    max_tenant_queue_depth: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Unfinished jobs of one tenant (waiting, scheduled and running); from there on it gets 429. "
+        "0: only the limits for all.",
+    )
+    max_queue_bytes: int = Field(
+        1024 * MIB, ge=MIB, description="Bytes of the requests of all unfinished jobs; from there on 503."
+    )
+    max_queue_wait: Seconds = Field(
+        86400.0,
+        ge=1,
+        le=30 * 86400,
+        description="When a class' oldest job has waited this long, no more of that class is taken (503), seconds.",
+    )
+    max_redis_memory_percent: int = Field(
+        MEMORY_PERCENT,
+        ge=10,
+        le=100,
+        description="Share of Redis' maxmemory, if it has one, from which on jobs get 503: the rest is for those under "
+        "way.",
+    )
+    refuse_late_jobs: bool = Field(
+        True, description="Refuse (503) a job that, at the present rate, would still be waiting at its deadline."
+    )
+    dead_letter_ttl: Seconds = Field(
+        DEAD_LETTER_TTL_S,
+        ge=60,
+        le=90 * 86400,
+        description="How long a dead letter is kept with its request, for looking at it and replaying it, seconds.",
+    )
+    max_dead_letters: int = Field(
+        MAX_DEAD_LETTERS, ge=0, le=10_000_000, description="Most dead letters kept; the oldest go first."
+    )
+    stream_grace: Seconds = Field(
+        1.0,
+        ge=0,
+        le=30,
+        description="How long a stream's status line is held back for early failures to get their own, seconds.",
+    )
+    stream_keepalive: Seconds = Field(
+        15.0, gt=0, le=300, description="Longest silence on a stream before a comment line is sent, seconds."
+    )
+
+    max_body_bytes: int = Field(MIB, ge=KIB, le=64 * MIB, description="Largest request body, bytes; beyond it 413.")
+    max_header_line_bytes: int = Field(
+        8190, ge=1024, le=64 * KIB, description="Longest request line or header, bytes; beyond it 431."
+    )
+    max_header_count: int = Field(100, ge=16, le=1000, description="Most headers in a request.")
+    header_timeout: Seconds = Field(
+        10.0, gt=0, le=120, description="Time to send a whole request head, seconds; then the connection is closed."
+    )
+    body_timeout: Seconds = Field(
+        30.0, gt=0, le=600, description="Time to send a whole request body, seconds; then 408."
+    )
+    keepalive_timeout: Seconds = Field(
+        75.0, gt=0, le=3600, description="How long an idle connection is kept open, seconds."
+    )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="Open connections; further ones get 503 and are closed."
+    )
+    drain_timeout: Seconds = Field(
+        30.0, ge=0, le=3600, description="How long running requests may go on after SIGTERM, seconds."
+    )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        if self.gateway_host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.gateway_host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def queue_limits(self) -> QueueLimits:
+        """What the queue may hold, as the scripts check it."""
+        return QueueLimits(
+            depth=self.max_queue_depth,
+            tenant_depth=self.max_tenant_queue_depth,
+            payload_bytes=self.max_queue_bytes,
+            oldest_wait_s=self.max_queue_wait,
+            memory_percent=self.max_redis_memory_percent,
+            estimates=self.refuse_late_jobs,
+            dead_letters=self.max_dead_letters,
+            dead_letter_ttl_s=self.dead_letter_ttl,
+        )
+
+    @property
+    def serves_docs(self) -> bool:
+        if self.docs_enabled == "auto":
+            return self.on_loopback
+        return self.docs_enabled == "true"

@@ -1,0 +1,1 @@
+"""What runs around the services: deployment files, and a stand-in for Ollama."""

@@ -1,0 +1,1 @@
+"""Sets up the environment (`make setup`), writes the lock files, tells every setting."""

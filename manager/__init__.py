@@ -1,0 +1,1 @@
+"""The model manager: which models are installed and loaded, on which host."""

@@ -1,0 +1,1 @@
+"""The system monitor: how hosts and queues are doing."""

@@ -1,0 +1,1 @@
+"""What two services agree on: jobs, errors, settings, wire forms, the queue, backends and telemetry."""

@@ -1,0 +1,1 @@
+"""Model servers: one Protocol, one file per dialect."""

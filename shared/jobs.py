@@ -1,0 +1,155 @@
+"""A job: its states, the moves between them, and the values that enter and leave the queue.
+
+The table `MOVES` is the only statement of which state follows which; the Lua scripts receive it from
+`shared.queue.scripts`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shared.errors import ErrorRecord
+
+JOB_ID_PREFIX = "job_"
+POISON_CRASHES = 3
+"""A job whose worker died this many times is set aside."""
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD_LETTERED = "dead_lettered"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        return not MOVES[self]
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED, State.EXPIRED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.EXPIRED, State.DEAD_LETTERED}),
+    State.RUNNING: frozenset(
+        {
+            State.QUEUED,
+            State.SCHEDULED,
+            State.SUCCEEDED,
+            State.DEAD_LETTERED,
+            State.CANCELLED,
+            State.EXPIRED,
+        }
+    ),
+    State.SUCCEEDED: frozenset(),
+    State.DEAD_LETTERED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.EXPIRED: frozenset(),
+}
+
+
+class Kind(StrEnum):
+    """What a job asks for; also the name of the arq function that runs it."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+
+
+class Priority(StrEnum):
+    """Scheduling class. The classes share the workers 8:3:1 and none starves."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+def new_job_id() -> str:
+    """A job id with 128 random bits."""
+    return JOB_ID_PREFIX + secrets.token_hex(16)
+
+
+@dataclass(slots=True, kw_only=True)
+class NewJob:
+    """What a gateway hands to `QueueClient.enqueue`."""
+
+    kind: Kind
+    model: str
+    """The model as asked for."""
+    request: object
+    """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest."""
+    tenant: str = "default"
+    priority: Priority = Priority.NORMAL
+    timeout_s: float = 600.0
+    """From acceptance to the absolute deadline, in seconds; Redis' clock decides."""
+    delay_s: float = 0.0
+    retention_s: float = 3600.0
+    """How long record, result and event log stay readable after the end."""
+    keep_events: bool = False
+    """Keep a chunk log, so that the stream can be resumed or joined late. Set for streams and for submitted jobs."""
+    restartable: bool = False
+    """The client follows the events and understands a restart: a failure after the first chunk may be retried."""
+    reply_to: str = ""
+    """The gateway whose inbox gets the job's events; empty: nobody waits."""
+    request_id: str = ""
+    """Correlation id of the HTTP request."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    """Hash of the request body, to tell a replayed Idempotency-Key from a misused one."""
+    private: bool = False
+    """No copy of the answer may be kept for, or taken from, the store of answers."""
+    id: str = field(default_factory=new_job_id)
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One run of a job. Times are Unix seconds by Redis' clock, `first_token_at` by the worker's offset from it."""
+
+    number: int
+    worker: str
+    started_at: float
+    backend: str = ""
+    model: str = ""
+    first_token_at: float | None = None
+    ended_at: float | None = None
+    outcome: str = ""
+    """succeeded | failed | retried | crashed | drained | handed_back | cancelled | expired; empty while it runs."""
+    error: ErrorRecord | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class JobRecord:
+    """A job as Redis holds it, decoded. `result` is the canonical answer in msgpack, present once succeeded."""
+
+    id: str
+    kind: Kind
+    state: State
+    priority: Priority
+    tenant: str
+    model: str
+    created_at: float
+    deadline_at: float
+    updated_at: float
+    scheduled_for: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    failures: int = 0
+    crashes: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    result: bytes | None = None
+    error: ErrorRecord | None = None
+    cancel_requested: bool = False
+    keeps_events: bool = False
+    dead_letter_reason: str = ""
+    """Why it was set aside: the code of its error. Empty unless dead-lettered."""
+    replay_of: str = ""
+    """The dead letter this job runs again."""
+    replayed_as: str = ""
+    """The job that ran this dead letter again."""

@@ -1,0 +1,57 @@
+"""Calls made in one turn of the event loop leave together.
+
+One call with fifty items costs Redis and us little more than one call with one: most of the queue's speed comes from
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+I = TypeVar("I")  # noqa: E741  an item
+R = TypeVar("R")
+
+
+class Batcher(Generic[I, R]):
+    """Gathers items while a call is under way and sends them with the next one.
+
+    `send` gets up to `limit` items and returns one reply each, in order; what it raises reaches every caller of that
+    batch.
+    """
+
+    def __init__(self, send: Callable[[list[I]], Awaitable[Sequence[R]]], *, limit: int = 200) -> None:
+        self._send = send
+        self._limit = limit
+        self._waiting: list[tuple[I, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, item: I) -> asyncio.Future[R]:
+        """The reply to this item, in due time."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                # Without those who gave up meanwhile: what they were told is that it did not happen.
+                batch = [pair for pair in self._waiting[: self._limit] if not pair[1].done()]
+                del self._waiting[: self._limit]
+                if not batch:
+                    continue
+                try:
+                    replies = await self._send([item for item, _ in batch])
+                except Exception as exc:  # handed to the callers
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(exc)
+                else:
+                    for (_, future), reply in zip(batch, replies, strict=True):
+                        if not future.done():
+                            future.set_result(reply)
+        finally:
+            self._task = None

@@ -1,0 +1,260 @@
+"""The queue as producers and operators see it: enqueue, read, list, cancel, watch, count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from shared.errors import (
+    BadRequest,
+    IdempotencyMismatch,
+    JobNotFound,
+    MemoryPressure,
+    PayloadTooLarge,
+    QueueUnavailable,
+)
+from shared.jobs import JobRecord, NewJob, Priority, State
+from shared.lua import Field
+from shared.queue import records
+from shared.queue.admission import QueueLimits, refusal
+from shared.queue.batch import Batcher
+from shared.queue.connection import connect, within
+from shared.queue.dead_letters import DeadLetters
+from shared.queue.keys import Keys
+from shared.queue.scripts import Scripts
+from shared.queue.stats import QueueStats, read_stats
+from shared.settings import BaseServiceSettings
+from shared.wire.codec import MAX_PAYLOAD_BYTES, encode, encode_job
+
+T = TypeVar("T")
+ANSWER_WITHIN_S = 2.0
+"""How long a call waits for a Redis that is away before it says so."""
+NO_MEMORY_RETRY_AFTER_S = 15
+NO_LIMITS = QueueLimits()
+LIST_SCAN_LIMIT = 2000
+"""How many records one page of a filtered list looks at."""
+
+
+@dataclass(slots=True, frozen=True)
+class Accepted:
+    """The queue has the job. `duplicate`: it had it already, from the same body."""
+
+    id: str
+    state: State
+    duplicate: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class JobPage:
+    """Newest first; `next_cursor` is empty on the last page."""
+
+    jobs: list[JobRecord]
+    next_cursor: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Attached:
+    """A job and its event log: (event id, fields) in order."""
+
+    record: JobRecord
+    events: list[tuple[str, dict[bytes, bytes]]]
+
+
+class QueueClient:
+    """One shard of the queue. Calls raise QueueUnavailable when Redis stays away longer than `ANSWER_WITHIN_S`."""
+
+    def __init__(self, redis: Redis, shard: str = "gw", *, limits: QueueLimits = NO_LIMITS) -> None:
+        self.redis = redis
+        self.keys = Keys(shard)
+        self.scripts = Scripts(redis, self.keys)
+        self._limits = limits
+        self._packed_limits = limits.packed()
+        self.dead_letters = DeadLetters(self.redis, self.keys, self.scripts, self._call, limits)
+        self._enqueues: Batcher[tuple[float, tuple[Field, ...]], bytes] = Batcher(self._send_enqueues)
+
+    @classmethod
+    async def connect(cls, settings: BaseServiceSettings, *, limits: QueueLimits = NO_LIMITS) -> QueueClient:
+        """A client on its own connections. Does not wait for Redis to be there."""
+        return cls(connect(settings), settings.queue_shard, limits=limits)
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await within(ANSWER_WITHIN_S, call)
+        except OutOfMemoryError as exc:
+            raise MemoryPressure(retry_after_s=NO_MEMORY_RETRY_AFTER_S) from exc
+        except ResponseError as exc:
+            if str(exc).startswith("MISCONF"):  # it cannot write to its disk, and so accepts nothing
+                raise QueueUnavailable("The queue's Redis cannot write to its disk.", retry_after_s=10) from exc
+            raise
+
+    async def enqueue(self, job: NewJob) -> Accepted:
+        """Put a job in the queue; it is accepted once this returns. Safe to repeat: the id makes it the same job.
+
+        Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
+        """
+        payload = encode_job(
+            job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
+            private=job.private,
+        )  # fmt: skip
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
+        row: tuple[Field, ...] = (
+            job.id,
+            payload,
+            job.priority,
+            job.kind,
+            job.model,
+            job.tenant,
+            int(job.timeout_s * 1000),
+            int(job.delay_s * 1000),
+            job.reply_to,
+            "1" if job.keep_events else "",
+            job.fingerprint,
+            encode(job.metadata) if job.metadata else b"",
+            job.request_id,
+            int(job.retention_s * 1000),
+        )
+        # A limit of its own: the batch before this one may be using up its time already.
+        until = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await self._enqueues.put((until, row))
+        except TimeoutError as exc:
+            raise QueueUnavailable(retry_after_s=2) from exc
+        match answer[:1]:
+            case b"#":
+                raise refusal(answer)
+            case b"!":
+                raise IdempotencyMismatch(param="Idempotency-Key")
+            case b"=":
+                return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
+        return Accepted(job.id, State(answer.decode()))
+
+    async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
+        loop = asyncio.get_running_loop()
+
+        async def send() -> Sequence[bytes]:
+            # Anew at each try: who was told "unavailable" meanwhile must not find the job done after all.
+            now = loop.time()
+            timely = [row for until, row in jobs if until > now]
+            fields = [field for row in timely for field in row]
+            replies = iter(await self.scripts.run("enqueue", self._packed_limits, *fields) if timely else ())
+            return [next(replies) if until > now else b"" for until, _ in jobs]
+
+        return await self._call(send)
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """The job with its timeline and result; None when there is none."""
+        return (await self._read([job_id]))[0]
+
+    async def _read(self, job_ids: Sequence[str], *, results: bool = True) -> Sequence[JobRecord | None]:
+        async def read() -> Sequence[JobRecord | None]:
+            pipe = self.redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hgetall(self.keys.record(job_id))
+                if results:
+                    pipe.get(self.keys.result_root + job_id)
+            replies = await pipe.execute()
+            if not results:
+                return [
+                    records.parse(i, fields) if fields else None for i, fields in zip(job_ids, replies, strict=True)
+                ]
+            return [
+                records.parse(job_id, fields, result) if fields else None
+                for job_id, fields, result in zip(job_ids, replies[::2], replies[1::2], strict=True)
+            ]
+
+        return await self._call(read)
+
+    async def list(
+        self, tenant: str, *, state: State | None = None, model: str = "", cursor: str = "", limit: int = 20
+    ) -> JobPage:
+        """A tenant's jobs, newest first, without results. A filtered page may be short and still have a cursor."""
+        index = self.keys.tenant(tenant)
+        found: list[JobRecord] = []
+        offset = _offset(cursor)
+        last = offset + LIST_SCAN_LIMIT
+        while offset < last:
+            chunk = min(200, last - offset)
+            ids = await self._ids(index, offset, offset + chunk - 1, newest_first=True)
+            for job in await self._read(ids, results=False):
+                offset += 1
+                if job is None or (state and job.state is not state) or (model and job.model != model):
+                    continue
+                found.append(job)
+                if len(found) == limit:
+                    return JobPage(found, str(offset))
+            if len(ids) < chunk:
+                return JobPage(found)
+        return JobPage(found, str(offset))
+
+    async def cancel(self, job_id: str) -> State | None:
+        """Cancel a job: at once while it waits, within 2 s while it runs. The state now; None for an unknown job."""
+        state: bytes = await self._call(lambda: self.scripts.run("cancel", job_id))
+        return State(state.decode()) if state else None
+
+    async def attach(self, job_id: str, gateway_id: str, after: str = "") -> Attached:
+        """Watch a job from a gateway and read its log after event `after`, in one step. Raises JobNotFound."""
+        reply = await self._call(lambda: self.scripts.run("attach", job_id, gateway_id, f"({after}" if after else "-"))
+        if not reply:
+            raise JobNotFound
+        pairs, entries = reply
+        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        stored = await self._call(lambda: self.redis.get(self.keys.result_root + job_id))
+        events = [(entry_id.decode(), dict(zip(kv[::2], kv[1::2], strict=True))) for entry_id, kv in entries]
+        return Attached(records.parse(job_id, fields, stored), events)
+
+    async def positions(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Each waiting job's place in line, from 1; a job that does not wait is left out."""
+        if not job_ids:
+            return {}
+        ranks = await self._call(lambda: self.scripts.run("positions", *job_ids))
+        return {job_id: rank for job_id, rank in zip(job_ids, ranks, strict=True) if rank}
+
+    async def clear(self) -> int:
+        """Cancel every queued and scheduled job. How many there were."""
+        cleared = 0
+        for priority in Priority:
+            while ids := await self._ids(self.keys.ready(priority), 0, 499):
+                for job_id in ids:
+                    cleared += await self.cancel(job_id) is State.CANCELLED
+        for job_id in await self._ids(self.keys.alarms, 0, -1):
+            job = (await self._read([job_id], results=False))[0]
+            if job is not None and job.state in (State.SCHEDULED, State.QUEUED):
+                cleared += await self.cancel(job.id) is State.CANCELLED
+        return cleared
+
+    async def _ids(self, zset: str, first: int, last: int, *, newest_first: bool = False) -> Sequence[str]:
+        return [
+            raw.decode() for raw in await self._call(lambda: self.redis.zrange(zset, first, last, desc=newest_first))
+        ]
+
+    async def sweep(self) -> None:
+        """The safety net's turn: alarms that no worker rang, indexes to trim. Cheap when another gateway did it."""
+        keep_ms, most = int(self._limits.dead_letter_ttl_s * 1000), self._limits.dead_letters
+        await self._call(lambda: self.scripts.run("sweep", 900, keep_ms, most))
+
+    async def stats(self) -> QueueStats:
+        """Depths, oldest wait, totals, workers and what Redis promises."""
+        return await self._call(lambda: read_stats(self.redis, self.keys))
+
+    async def ping(self) -> float:
+        """Seconds for one round trip. Raises QueueUnavailable."""
+        start = time.perf_counter()
+        await self._call(self.redis.ping)
+        return time.perf_counter() - start
+
+    async def aclose(self) -> None:
+        await self.redis.aclose(close_connection_pool=True)
+
+
+def _offset(cursor: str) -> int:
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise BadRequest("`cursor` is not one this server gave. Leave it out to start anew.", param="cursor")
+    return int(cursor or 0)

@@ -1,0 +1,176 @@
+"""Every key of the queue, one function each: type, life and owner.
+
+All keys of a shard carry its hash tag, so that one script's keys lie in one cluster slot. Keys of a single job are made
+inside the scripts from the roots, with the same names (`lua/includes/record.lua`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arq.constants import job_key_prefix, result_key_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one shard."""
+
+    shard: str
+
+    @property
+    def tag(self) -> str:
+        return "{" + self.shard + "}"
+
+    @property
+    def root(self) -> str:
+        """Prefix of all the shard's own keys."""
+        return f"gw:{self.tag}:"
+
+    @property
+    def payload_root(self) -> str:
+        """Prefix of arq's job payloads: string each, lives until the job ends, at most deadline + retention."""
+        return f"{job_key_prefix}{self.tag}"
+
+    @property
+    def result_root(self) -> str:
+        """Prefix of arq's results: string each, TTL is the job's retention."""
+        return f"{result_key_prefix}{self.tag}"
+
+    @property
+    def queue_name(self) -> str:
+        """The name arq knows the queue by. No stock arq worker may serve it."""
+        return f"arq:{self.tag}"
+
+    def record(self, job_id: str) -> str:
+        """Hash, the job's record. TTL deadline + retention, from the end on: retention.
+
+        Fields: s state, c class, k kind, m model, tn tenant, ct created ms, cu created us (its place in line),
+        dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, fp body fingerprint,
+        md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays, ra job that replays
+        it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one handed back last,
+        f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`, z<n> its end as
+        `outcome|ms|notes`.
+        """
+        return f"{self.root}j:{job_id}"
+
+    def ready(self, priority: str) -> str:
+        """Zset, queued ids of one class by place in line (us). Members leave at claim, cancel and expiry."""
+        return f"{self.root}ready:{priority}"
+
+    @property
+    def alarms(self) -> str:
+        """Zset, each unfinished job -> when it must be looked at (ms): due time, deadline or lease end."""
+        return f"{self.root}alarms"
+
+    @property
+    def wake(self) -> str:
+        """Zset with one marker while there may be work; idle workers block on it."""
+        return f"{self.root}wake"
+
+    @property
+    def turns(self) -> str:
+        """Hash, the classes' virtual times. Permanent, four fields."""
+        return f"{self.root}turns"
+
+    @property
+    def counters(self) -> str:
+        """Hash, jobs by state and event totals. Permanent."""
+        return f"{self.root}counters"
+
+    @property
+    def dead_letters(self) -> str:
+        """Zset, dead-lettered jobs by the time of their end (ms). Bounded in time and number by the sweep."""
+        return f"{self.root}dlq"
+
+    @property
+    def load(self) -> str:
+        """Hash, what admission looks at: `bytes` of unfinished jobs' payloads, drain `rate` (jobs a second) and when it
+        was `rated` (ms), `memory` in use (%), `keep` of dead letters (ms), the sweep's own notes. Permanent.
+        """
+        return f"{self.root}load"
+
+    @property
+    def unfinished(self) -> str:
+        """Hash, tenant -> its jobs that have not ended. A field goes with the last of them."""
+        return f"{self.root}unfinished"
+
+    def tenant(self, tenant: str) -> str:
+        """Zset, a tenant's job ids by creation time. Trimmed by the sweep once the records are gone."""
+        return f"{self.root}tenant:{tenant}"
+
+    @property
+    def tenants(self) -> str:
+        """Set, tenants that have an index. Trimmed by the sweep."""
+        return f"{self.root}tenants"
+
+    def events(self, job_id: str) -> str:
+        """Stream, the job's chunk log, ids `<attempt>-<seq>`. TTL as the record's."""
+        return f"{self.root}events:{job_id}"
+
+    def inbox(self, gateway_id: str) -> str:
+        """Stream, what a gateway's clients wait for. TTL 60 s, renewed by its gateway, never made by a worker."""
+        return f"{self.root}inbox:{gateway_id}"
+
+    @property
+    def workers(self) -> str:
+        """Zset, worker -> when its heartbeat lapses (ms). Trimmed by the sweep."""
+        return f"{self.root}workers"
+
+    def worker(self, worker_id: str) -> str:
+        """String, a worker's heartbeat in msgpack. TTL 15 s."""
+        return f"{self.root}worker:{worker_id}"
+
+    @property
+    def control(self) -> str:
+        """Pub/sub channel with hints to workers: `cancel <worker> <id>`."""
+        return f"{self.root}ctl"
+
+    @property
+    def answers(self) -> str:
+        """Zset, digest of a request -> when its answer was kept (ms). TTL as the answers'."""
+        return f"{self.root}answers"
+
+    @property
+    def answer_sizes(self) -> str:
+        """Hash, digest of a request -> bytes of its kept answer, and their sum. TTL as the answers'."""
+        return f"{self.root}answers:sizes"
+
+    @property
+    def answer_root(self) -> str:
+        """Prefix of kept answers: string each, by digest. TTL is ANSWER_CACHE_TTL."""
+        return f"{self.root}answer:"
+
+    @property
+    def api_keys(self) -> str:
+        """Hash, key id -> hashed key, tenant, role. Permanent; owned by `arriero keys`."""
+        return f"{self.root}keys"
+
+    # -- circuits and retry budgets (shared/resilience) --------------------------------------------------------------
+
+    @property
+    def circuit_root(self) -> str:
+        """Prefix of the circuits' hashes."""
+        return f"{self.root}circuit:"
+
+    def circuit(self, name: str) -> str:
+        """Hash, a circuit that has been open of late: fields in `lua/includes/circuit.lua`. TTL open time + 1 h."""
+        return self.circuit_root + name
+
+    def circuit_permit(self, name: str) -> str:
+        """String, the token of the one call that probes a half-open circuit. TTL the probe's lease."""
+        return f"{self.root}probe:{name}"
+
+    @property
+    def circuits(self) -> str:
+        """Zset, circuits that have been open of late -> when they lapse (ms). TTL that of the last of them."""
+        return f"{self.root}circuits"
+
+    @property
+    def circuit_news(self) -> str:
+        """Pub/sub channel: `changed <name>` after each change of a circuit, `reset` after one of all."""
+        return f"{self.root}circuit-news"
+
+    def retry_budget(self, name: str) -> str:
+        """Hash, what is left of a retry budget that is not full: v level (thousandths), t as of (ms). TTL until it
+        would be full."""
+        return f"{self.root}budget:{name}"

@@ -1,0 +1,23 @@
+-- disown: hand back what a claim gave this worker in an answer that never arrived. Costs the jobs nothing.
+-- KEYS     the three roots
+-- ARGV[1]  token seed of the lost claim   ARGV[2]  lease, ms
+-- returns  how many jobs went back
+--@include record
+--@include ending
+--@include requeue
+local seed, lease = ARGV[1], tonumber(ARGV[2])
+local back = 0
+for _, id in ipairs(redis.call('ZRANGE', ALARMS, '-inf', now + lease, 'BYSCORE')) do
+  local job = redis.call('HMGET', record(id), 's', 'tok', 'c', 'dl', 'cu', 'n', 'cx')
+  if job[1] == 'running' and string.sub(job[2], 1, #seed) == seed then -- guard: only what this claim took
+    redis.call('HSET', record(id), 'z' .. job[6], 'drained|' .. now .. '|')
+    if job[7] == '1' then -- guard: a cancelled job does not run again
+      finish(id, 'running', 'cancelled', '@job_cancelled', '')
+    else
+      requeue(id, 'running', job[3], job[4], job[5])
+    end
+    back = back + 1
+  end
+end
+write_counts()
+return back

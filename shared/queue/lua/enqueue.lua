@@ -1,0 +1,27 @@
+-- enqueue: accept jobs, each exactly once by its id.
+-- KEYS     the three roots
+-- ARGV[1]  limits, see includes/admission.lua
+-- ARGV[2]  and on, rows of: id, payload, class, kind, model, tenant, timeout ms, delay ms, reply_to, keep events '1' or '',
+--          fingerprint, metadata (msgpack) or '', request id, retention ms
+-- returns  one string a job: 'queued' | 'scheduled' accepted, '=<state>' was there already, '!' id used by another body, '#...' refused
+--@include record
+--@include admission
+--@include accept
+local may_enter = door(ARGV[1])
+local out, wake = {}, false
+items(2, 14, function(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+  timeout, delay = tonumber(timeout), tonumber(delay)
+  local known = redis.call('HMGET', record(id), 's', 'fp')
+  if known[1] then -- guard: exactly once
+    out[i] = known[2] == fingerprint and '=' .. known[1] or '!'
+  else
+    out[i] = may_enter(class, tenant, #payload, timeout, delay)
+    if not out[i] then -- guard: what is refused is not stored
+      out[i] = accept(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+      wake = true
+    end
+  end
+end)
+if wake then redis.call('ZADD', WAKE, 0, 'w') end
+write_counts()
+return out

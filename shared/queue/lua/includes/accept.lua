@@ -1,0 +1,26 @@
+-- accept: store a new job and put it in line, the i-th of this call. The caller made sure that its id is free and the door open.
+-- Further arguments are record fields of its own. Returns the job's state.
+local function accept(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, ...)
+  local key = record(id)
+  local state = delay > 0 and 'scheduled' or 'queued'
+  local deadline = now + timeout
+  local score = string.format('%.0f', now_us + i)
+  redis.call('HSET', key, 's', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', now, 'cu', score, 'dl', deadline,
+    'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, ...)
+  if metadata ~= '' then redis.call('HSET', key, 'md', metadata) end
+  redis.call('PEXPIRE', key, timeout + ttl)
+  redis.call('SET', payloads .. id, payload, 'PX', timeout + ttl)
+  if delay > 0 then
+    redis.call('HSET', key, 'at', now + delay)
+    redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
+  else
+    redis.call('ZADD', ready(class), score, id)
+    redis.call('ZADD', ALARMS, deadline, id)
+  end
+  redis.call('ZADD', root .. 'tenant:' .. tenant, now, id)
+  redis.call('SADD', root .. 'tenants', tenant)
+  hold(tenant, 1, #payload)
+  count(state, 1)
+  count('accepted', 1)
+  return state
+end

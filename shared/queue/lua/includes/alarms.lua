@@ -1,0 +1,39 @@
+-- ring: act on up to `limit` alarms that are due. Returns ms until the next one, at most `horizon`.
+--   scheduled and due         -> queued
+--   queued and past deadline  -> expired
+--   running: its lease ended  -> queued again at the front, unless cancelled, past its deadline, or poison (third crash)
+local function ring(limit, horizon)
+  local due = redis.call('ZRANGE', ALARMS, '-inf', now + horizon, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  for i = 1, #due, 2 do
+    local id, at = due[i], tonumber(due[i + 1])
+    if at > now then return at - now end -- guard: nothing before its time
+    local key = record(id)
+    local job = redis.call('HMGET', key, 's', 'c', 'dl', 'cu', 'x', 'cx', 'n', 'hb')
+    local state, deadline = job[1], tonumber(job[3])
+    if not state or not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
+      redis.call('ZREM', ALARMS, id)
+    elseif state == 'running' then
+      local crashes = (tonumber(job[5]) or 0) + 1
+      redis.call('HSET', key, 'x', crashes, 'z' .. job[7], 'crashed|' .. now .. '|', 'tok', '')
+      count('crashed', 1)
+      if job[6] == '1' then -- guard: a cancelled job does not run again
+        finish(id, state, 'cancelled', '@job_cancelled', '')
+      elseif crashes >= POISON_CRASHES then -- guard: a job that kills its workers is set aside
+        finish(id, state, 'dead_lettered', '@job_poisoned', '')
+      elseif deadline <= now then -- guard: work nobody waits for is not done
+        finish(id, state, 'expired', '@job_timeout', '')
+      else
+        requeue(id, state, job[2], deadline, job[4])
+      end
+    elseif deadline <= now then -- guard: every job ends by its deadline
+      if state == 'queued' then redis.call('ZREM', ready(job[2]), id) end
+      finish(id, state, 'expired', '@job_timeout', '')
+    elseif state == 'scheduled' then
+      -- A retry goes to the back of the line; a job that was only handed back has its place still.
+      requeue(id, state, job[2], deadline, job[8] and job[8] == job[7] and job[4] or now_us + i)
+    else
+      redis.call('ZADD', ALARMS, deadline, id)
+    end
+  end
+  return #due == limit * 2 and 0 or horizon
+end

@@ -1,0 +1,26 @@
+-- finish: the one end of a job. Writes the state, the error, the result and its lifetime, drops what only a live job needs, tells who waits.
+-- A dead letter keeps its payload, so that it can be replayed, and its record as long.
+-- `error` is msgpack of an ErrorRecord or '@code'; `result` is the stored form (arq's) or ''.
+local function finish(id, from, to, error, result)
+  local key = record(id)
+  local known = redis.call('HMGET', key, 'rt', 'ttl', 'n', 'sa', 'ct', 'ev', 'tn', 'pb')
+  if not move(key, from, to, 'ea', now, 'er', error) then return false end
+  local ttl = tonumber(known[2]) or 3600000
+  hold(known[7] or '', -1, -(tonumber(known[8]) or 0))
+  redis.call('ZREM', ALARMS, id)
+  if to == 'dead_lettered' then -- guard: what failed for good can be looked at and replayed
+    local keep = tonumber(redis.call('HGET', LOAD, 'keep')) or DEAD_LETTER_MS
+    redis.call('ZADD', DEAD, now, id)
+    redis.call('PEXPIRE', payloads .. id, keep)
+    redis.call('PEXPIRE', key, math.max(ttl, keep))
+  else
+    redis.call('DEL', payloads .. id)
+    redis.call('PEXPIRE', key, ttl)
+  end
+  if known[6] == '1' then redis.call('PEXPIRE', events(id), ttl) end
+  if result ~= '' then redis.call('SET', results .. id, result, 'PX', ttl) end
+  local started = tonumber(known[4]) or now
+  tell(known[1], 'j', id, 't', 'e', 's', to, 'er', error, 'd', #result <= INLINE_BYTES and result or '',
+    'a', known[3] or 0, 'qm', started - (tonumber(known[5]) or started), 'rm', now - started)
+  return true
+end

@@ -1,0 +1,68 @@
+-- Shared head of every script: the keys' roots, Redis' own clock, the state table, counters.
+-- KEYS[1]  gw:{shard}:            root of the shard's own keys
+-- KEYS[2]  arq:job:{shard}        root of payload keys
+-- KEYS[3]  arq:result:{shard}     root of result keys
+-- Keys of single jobs are made here from these roots and an id: all of them carry the shard's hash tag, so they share one slot.
+local root, payloads, results = KEYS[1], KEYS[2], KEYS[3]
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now = math.floor(now_us / 1000)
+local ALARMS = root .. 'alarms'
+local WAKE = root .. 'wake'
+local DEAD = root .. 'dlq'
+local LOAD = root .. 'load'
+local INLINE_BYTES = 65536 -- a larger result is fetched by the gateway instead of travelling through its inbox
+
+-- items: ARGV from `first` on, in rows of `width`; calls fn(i, field...) for each.
+local function items(first, width, fn)
+  for i = 1, (#ARGV - first + 1) / width do
+    local at = first + (i - 1) * width
+    fn(i, unpack(ARGV, at, at + width - 1))
+  end
+end
+
+-- Counter changes are gathered and written once a call.
+local changes = {}
+local function count(name, by) changes[name] = (changes[name] or 0) + by end
+-- So are changes to what the shard holds: unfinished jobs of each tenant, and the bytes of their payloads.
+local held_bytes, held_jobs = 0, {}
+local function hold(tenant, jobs, bytes)
+  held_jobs[tenant] = (held_jobs[tenant] or 0) + jobs
+  held_bytes = held_bytes + bytes
+end
+local function write_counts()
+  for name, by in pairs(changes) do
+    if by ~= 0 then redis.call('HINCRBY', root .. 'counters', name, by) end
+  end
+  if held_bytes ~= 0 then redis.call('HINCRBY', LOAD, 'bytes', held_bytes) end
+  for tenant, by in pairs(held_jobs) do
+    if by ~= 0 and redis.call('HINCRBY', root .. 'unfinished', tenant, by) <= 0 then
+      redis.call('HDEL', root .. 'unfinished', tenant) -- a tenant without jobs takes no room
+    end
+  end
+end
+
+local function record(id) return root .. 'j:' .. id end
+local function ready(class) return root .. 'ready:' .. class end
+local function events(id) return root .. 'events:' .. id end
+
+-- move: the only place that writes a state. False, and nothing written, if the table has no such move.
+local function move(key, from, to, ...)
+  if not (MOVES[from] or {})[to] then return false end -- guard: state table
+  redis.call('HSET', key, 's', to, ...)
+  count(from, -1)
+  count(to, 1)
+  return true
+end
+
+-- tell: append one event to the inbox of every gateway that watches the job. A dead gateway's inbox is not made anew.
+local function tell(watchers, ...)
+  for gateway in string.gmatch(watchers or '', '%S+') do
+    redis.call('XADD', root .. 'inbox:' .. gateway, 'NOMKSTREAM', 'MAXLEN', '~', 20000, '*', ...) -- guard: no inbox without a reader
+  end
+end
+
+-- log_event: append to the job's own event stream, under the explicit id attempt-seq. A repeated or older id is refused by Redis.
+local function log_event(id, attempt, seq, ...)
+  return redis.pcall('XADD', events(id), string.format('%d-%d', attempt, seq), ...)
+end

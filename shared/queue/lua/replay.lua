@@ -1,0 +1,39 @@
+-- replay: run dead letters again, each as a new job. A dead letter stays as it is, but for the note of its successor.
+-- KEYS     the three roots
+-- ARGV[1]  limits, see includes/admission.lua   ARGV[2]  least time to the deadline, ms   ARGV[3]  least retention, ms
+-- ARGV[4]  and on, rows of: id, new id, other model or '', payload for that model or '', delay ms, request id
+-- returns  one string a row: the new job's state; '=<id>' it was replayed before, as this; '?' no such dead letter; '~' its payload is gone;
+--          '#...' refused
+--@include record
+--@include admission
+--@include accept
+local may_enter = door(ARGV[1])
+local least_timeout, least_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
+local out, wake = {}, false
+items(4, 6, function(i, id, new_id, model, payload, delay, request_id)
+  delay = tonumber(delay)
+  local key = record(id)
+  local job = redis.call('HMGET', key, 's', 'ra', 'c', 'k', 'm', 'tn', 'dl', 'ct', 'ttl', 'ev', 'md')
+  local kept = redis.call('GET', payloads .. id)
+  if job[1] ~= 'dead_lettered' then -- guard: only a dead letter runs again
+    out[i] = '?'
+  elseif job[2] then -- guard: and only once
+    out[i] = '=' .. job[2]
+  elseif not kept then
+    out[i] = '~'
+  else
+    if payload == '' then payload = kept end
+    local timeout = math.max(job[7] - job[8], least_timeout) + delay
+    out[i] = may_enter(job[3], job[6], #payload, timeout, delay)
+    if not out[i] then -- guard: what is refused is not stored
+      out[i] = accept(i, new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
+        job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl), 'ro', id)
+      redis.call('HSET', key, 'ra', new_id)
+      count('replayed', 1)
+      wake = true
+    end
+  end
+end)
+if wake then redis.call('ZADD', WAKE, 0, 'w') end
+write_counts()
+return out

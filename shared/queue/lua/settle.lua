@@ -1,0 +1,63 @@
+-- settle: a worker's last word on runs: an end, a retry, or a hand-back.
+-- KEYS     the three roots
+-- ARGV     rows of: id, token, verdict, error, result, delay ms, attempt notes (msgpack)
+--          verdict: succeeded | dead_lettered | cancelled | expired | retried | released (with a delay: scheduled, at its place in line when due)
+-- returns  one string an item: the job's state now; '!' refused as stale; '=<state>' was settled by this very token before
+--@include record
+--@include ending
+--@include requeue
+local OUTCOME = {dead_lettered = 'failed', released = 'drained'}
+local out = {}
+items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
+  delay = tonumber(delay)
+  local key = record(id)
+  local job = redis.call('HMGET', key, 's', 'tok', 'c', 'dl', 'cu', 'n', 'f', 'cx', 'hb')
+  local state, deadline = job[1], tonumber(job[4])
+  if job[2] ~= token then -- guard: fence
+    out[i] = '!'
+    count('stale_writes', 1)
+  elseif state ~= 'running' then -- guard: one end
+    out[i] = '=' .. state
+  else
+    local back = verdict == 'released' and delay > 0
+    local outcome = back and 'handed_back' or OUTCOME[verdict] or verdict
+    redis.call('HSET', key, 'z' .. job[6], outcome .. '|' .. now .. '|' .. notes)
+    local again = verdict == 'retried' or verdict == 'released'
+    if again and job[8] == '1' then -- guard: a cancelled job does not run again
+      finish(id, state, 'cancelled', '@job_cancelled', '')
+      out[i] = 'cancelled'
+    elseif verdict == 'retried' then
+      count('retried', 1)
+      local failures = (tonumber(job[7]) or 0) + 1
+      if deadline <= now + delay then -- guard: no retry past the deadline
+        redis.call('HSET', key, 'f', failures)
+        finish(id, state, 'dead_lettered', error, result)
+        out[i] = 'dead_lettered'
+      elseif delay > 0 then
+        move(key, state, 'scheduled', 'tok', '', 'f', failures, 'er', error, 'at', now + delay)
+        redis.call('ZADD', ALARMS, now + delay, id)
+        out[i] = 'scheduled'
+      else
+        requeue(id, state, job[3], deadline, now_us + i, 'f', failures, 'er', error)
+        out[i] = 'queued'
+      end
+    elseif verdict == 'released' then
+      count('released', 1)
+      if back then -- guard: a delay is kept
+        -- A job may be handed back for hours, so its record keeps only the latest such run.
+        if job[9] then redis.call('HDEL', key, 'a' .. job[9], 'z' .. job[9]) end
+        move(key, state, 'scheduled', 'tok', '', 'at', now + delay, 'hb', job[6])
+        redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
+        out[i] = 'scheduled'
+      else
+        requeue(id, state, job[3], deadline, job[5])
+        out[i] = 'queued'
+      end
+    else
+      finish(id, state, verdict, error, result)
+      out[i] = verdict
+    end
+  end
+end)
+write_counts()
+return out

@@ -1,0 +1,107 @@
+"""One claimed job while a worker runs it: what its function gets to see and to call."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shared.errors import ArrieroError
+from shared.queue.records import AttemptNotes
+from shared.wire.canonical import Delta, Request
+from shared.wire.codec import decode_request
+
+if TYPE_CHECKING:
+    from shared.queue.outbox import Outbox
+
+
+class Verdict(StrEnum):
+    """A worker's last word on a run, as settle.lua knows it."""
+
+    SUCCEEDED = "succeeded"
+    DEAD_LETTERED = "dead_lettered"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    RETRIED = "retried"
+    RELEASED = "released"
+
+
+class StopReason(StrEnum):
+    """Why a running job was stopped from outside."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LOST = "lost"
+    """The lease went to someone else: nothing more may be written."""
+    DRAIN = "drain"
+
+
+class RetryLater(Exception):
+    """Raised by a job function: this run failed with `error`, run the job again after `delay_s`. Costs one failure."""
+
+    def __init__(self, error: ArrieroError, delay_s: float) -> None:
+        self.error = error
+        self.delay_s = delay_s
+        super().__init__(error.message)
+
+
+class HandBack(Exception):
+    """Raised by a job function: put the job back, at no cost to it.
+
+    It keeps its place in line and runs again no sooner than in `delay_s`; at its deadline it expires all the same.
+    `reason`, an error's code such as `backend_busy`, goes on its timeline.
+    """
+
+    def __init__(self, delay_s: float = 0.0, reason: str = "") -> None:
+        self.delay_s = delay_s
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class RunningJob:
+    """A claimed job. `deadline` is in the event loop's time; `failures` counts earlier runs that failed."""
+
+    id: str
+    kind: str
+    token: str
+    attempt: int
+    failures: int
+    enqueued_ms: int
+    claimed_ms: int
+    deadline: float
+    keeps_events: bool
+    restartable: bool
+    raw_request: msgspec.Raw
+    outbox: Outbox
+    notes: AttemptNotes = field(default_factory=AttemptNotes)
+    pending: list[Delta] = field(default_factory=list)
+    published: int = 0
+    """Chunks handed over so far; the next one's sequence number less one."""
+    past: list[AttemptNotes] = field(default_factory=list)
+    """What the earlier runs that failed noted, in order."""
+    tenant: str = ""
+    private: bool = False
+    """The caller wants no copy kept: neither stored for others of its tenant nor answered from such a store."""
+
+    @property
+    def queue_wait_s(self) -> float:
+        """From enqueueing to this claim, by Redis' clock."""
+        return (self.claimed_ms - self.enqueued_ms) / 1000
+
+    @property
+    def time_left_s(self) -> float:
+        """Until the job's deadline; negative once it has passed."""
+        return self.deadline - asyncio.get_running_loop().time()
+
+    def request(self) -> Request:
+        """The typed request. Raises BadRequest for one that does not fit."""
+        return decode_request(self.kind, self.raw_request)
+
+    def publish(self, delta: Delta) -> None:
+        """Send a delta to whoever watches: the first at once, later ones gathered for a moment. Does not wait."""
+        self.pending.append(delta)
+        self.outbox.has_deltas(self, urgent=not self.published and len(self.pending) == 1)

@@ -1,0 +1,118 @@
+"""The queue in numbers."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from shared.jobs import Priority, State
+from shared.queue.keys import Keys
+
+
+class Heartbeat(msgspec.Struct):
+    """What a worker says of itself every few seconds."""
+
+    id: str
+    pid: int
+    slots: int
+    running: int
+    version: str
+    started_at: float
+    at: float
+    host: str = msgspec.field(default_factory=socket.gethostname)
+
+
+_heartbeat = msgspec.msgpack.Decoder(Heartbeat)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class WorkerInfo:
+    id: str
+    host: str
+    pid: int
+    slots: int
+    running: int
+    seen_s_ago: float
+    version: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class QueueStats:
+    """`states` counts jobs now (scheduled, queued, running); `counters` are totals since the shard began."""
+
+    states: dict[str, int]
+    queued_by_class: dict[str, int]
+    oldest_wait_s: float
+    counters: dict[str, int]
+    workers: list[WorkerInfo] = field(default_factory=list)
+    redis_used_memory_bytes: int = 0
+    redis_version: str = ""
+    dead_letters: int = 0
+    payload_bytes: int = 0
+    """Requests of unfinished jobs."""
+    drain_per_s: float | None = None
+    """Jobs ended a second while jobs waited, as last measured; None before that."""
+    durability: str = "none"
+    """aof-always | aof-everysec | aof-no | none: what a crash of Redis itself may cost."""
+
+
+async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
+    """One pipeline, and one for the heartbeats."""
+    pipe = redis.pipeline(transaction=False)
+    pipe.time()
+    pipe.hgetall(keys.counters)
+    for priority in Priority:
+        pipe.zcard(keys.ready(priority))
+        pipe.zrange(keys.ready(priority), 0, 0, withscores=True)
+    pipe.zcard(keys.dead_letters)
+    pipe.hmget(keys.load, ["bytes", "rate"])
+    pipe.zrange(keys.workers, 0, -1)
+    pipe.info("memory")
+    pipe.info("server")
+    pipe.info("persistence")
+    (seconds, micros), raw, *by_class, dead, (held, rate), workers, memory, server, persistence = await pipe.execute()
+    now = seconds + micros / 1e6
+    counters = {name.decode(): int(value) for name, value in raw.items()}
+    heads = [head[0][1] / 1e6 for head in by_class[1::2] if head]
+    live = {State.SCHEDULED, State.QUEUED, State.RUNNING}
+    return QueueStats(
+        states={state: counters.get(state, 0) for state in live},
+        queued_by_class={p: by_class[2 * i] for i, p in enumerate(Priority)},
+        oldest_wait_s=max(0.0, now - min(heads)) if heads else 0.0,
+        counters={name: value for name, value in counters.items() if name not in live},
+        workers=await _workers(redis, keys, [w.decode() for w in workers], now),
+        redis_used_memory_bytes=memory["used_memory"],
+        redis_version=server.get("valkey_version") or server["redis_version"],
+        dead_letters=dead,
+        payload_bytes=int(held or 0),
+        drain_per_s=float(rate) if rate else None,
+        durability=await durability(redis, aof=bool(persistence.get("aof_enabled"))),
+    )
+
+
+async def _workers(redis: Redis, keys: Keys, ids: list[str], now: float) -> list[WorkerInfo]:
+    if not ids:
+        return []
+    beats = [_heartbeat.decode(raw) for raw in await redis.mget([keys.worker(i) for i in ids]) if raw]
+    return [
+        WorkerInfo(
+            id=b.id, host=b.host, pid=b.pid, slots=b.slots, running=b.running, version=b.version,
+            seen_s_ago=max(0.0, now - b.at),
+        )
+        for b in beats
+    ]  # fmt: skip
+
+
+async def durability(redis: Redis, *, aof: bool) -> str:
+    """What Redis writes to disk: aof-<fsync policy>, or none; plain `aof` where CONFIG is forbidden."""
+    if not aof:
+        return "none"
+    try:
+        policy = (await redis.config_get("appendfsync"))["appendfsync"]
+    except ResponseError:  # the shipped ACL forbids CONFIG
+        return "aof"
+    return f"aof-{policy}"

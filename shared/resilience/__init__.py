@@ -1,0 +1,1 @@
+"""Policies for things that fail: pure functions, their Redis side beside them."""

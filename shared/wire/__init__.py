@@ -1,0 +1,1 @@
+"""The forms in which requests, answers and events travel, and their translations."""

@@ -1,0 +1,1 @@
+"""One program per queue, all with the same commands and the same JSON answers: see `protocol.md` beside this file."""

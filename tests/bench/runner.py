@@ -1,0 +1,102 @@
+"""Repeats the scenarios, the peers taking turns, and keeps every figure of every run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from tests.bench.bars import FIGURES, Figure
+from tests.bench.catalogue import PEERS, PeerUnavailable, cache_directory, ensure_installed
+from tests.bench.processes import BenchError, Children
+from tests.bench.redis_server import start_redis
+from tests.bench.roads import NEEDS, Surroundings, start_stub
+from tests.bench.scenarios import SCENARIOS, Bench, Sizes
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Results:
+    """`values[scenario][peer][figure key]` is one value a run; `problems` says what could not be measured and why."""
+
+    values: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    redis_version: str = ""
+
+    def add(self, scenario: str, peer: str, figures: dict[str, float]) -> None:
+        kept = self.values.setdefault(scenario, {}).setdefault(peer, {})
+        for key, value in figures.items():
+            kept.setdefault(key, []).append(value)
+
+    def of(self, figure: Figure) -> dict[str, list[float]]:
+        """Each peer's values of one figure, in the peers' turn order."""
+        by_peer = self.values.get(figure.scenario, {})
+        return {peer: figures[figure.key] for peer, figures in by_peer.items() if figure.key in figures}
+
+    def medians(self, figure: Figure) -> dict[str, float]:
+        return {peer: median(values) for peer, values in self.of(figure).items()}
+
+
+def scenarios_for(rows: Sequence[str]) -> list[str]:
+    """The scenarios that give the figures of these rows, in the order they are run."""
+    wanted = {figure.scenario for figure in FIGURES if figure.row in rows}
+    return [name for name in SCENARIOS if name in wanted]
+
+
+def _packages_for(peers: set[str]) -> list[str]:
+    needed = {NEEDS.get(peer, peer) for peer in peers}
+    return [name for name in PEERS if name in needed]
+
+
+def _install(peers: set[str], say: Say, results: Results) -> dict[str, Path]:
+    installed: dict[str, Path] = {}
+    for name in _packages_for(peers):
+        try:
+            installed[name] = ensure_installed(PEERS[name], cache_directory(), say)
+        except PeerUnavailable as exc:
+            results.problems[name] = str(exc)
+            say(f"[yellow]without {name}:[/] {exc}")
+    return installed
+
+
+def measure(rows: Sequence[str], *, runs: int, sizes: Sizes, append_only: bool, scratch: Path, say: Say) -> Results:
+    """Measure the rows. A peer that fails is reported and left out of its remaining turns; the others go on."""
+    results = Results()
+    names = scenarios_for(rows)
+    installed = _install({peer for name in names for peer in SCENARIOS[name].peers}, say, results)
+    with Children(scratch) as children:
+        redis = start_redis(children, scratch, append_only=append_only)
+        results.redis_version = redis.version()
+        around = Surroundings(
+            children=children, redis_url=redis.url, stub_url=start_stub(children), peers=installed, scratch=scratch
+        )
+        bench = Bench(around, redis, sizes)
+        for name in names:
+            _take_turns(bench, name, runs, say, results)
+    return results
+
+
+def _take_turns(bench: Bench, name: str, runs: int, say: Say, results: Results) -> None:
+    scenario = SCENARIOS[name]
+    able = [peer for peer in scenario.peers if NEEDS.get(peer, peer) in bench.around.peers or peer not in _NEEDING]
+    turns = 1 if scenario.once else runs
+    for turn in range(1, turns + 1):
+        for peer in list(able):
+            began = time.monotonic()
+            try:
+                figures = scenario.measure(bench, peer)
+            except BenchError as exc:
+                able.remove(peer)
+                results.problems[f"{name}: {peer}"] = str(exc)
+                say(f"[red]{name} {turn}/{turns} {peer} failed:[/] {exc}")
+                continue
+            results.add(name, peer, figures)
+            shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
+            say(f"[dim]{name} {turn}/{turns}[/] {peer:<10} {shown} [dim]({time.monotonic() - began:.1f} s)[/]")
+
+
+_NEEDING = {*PEERS, *NEEDS}
+"""Peers that run in something installed."""

@@ -1,0 +1,113 @@
+"""Child processes that a scenario kills, and that end with the run whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Runs in the child: have Linux end it when the run is killed and cannot do so itself."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A running program. `asked` says that its end, if it ended, was ours to answer for."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+    asked: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self.popen.poll() is None
+
+    def kill(self) -> None:
+        """kill -9, and wait for it to be gone."""
+        self.asked = True
+        self.popen.kill()
+        self.popen.wait()
+
+    def terminate(self) -> None:
+        """SIGTERM; `exit_code` waits."""
+        self.asked = True
+        self.popen.terminate()
+
+    def stop(self) -> None:
+        """SIGSTOP: it hangs, and its connections with it."""
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT after `stop`."""
+        self.popen.send_signal(signal.SIGCONT)
+
+    async def exit_code(self, timeout_s: float) -> int | None:
+        """Its exit code once it has ended; None when it still runs after `timeout_s`."""
+        give_up_at = time.monotonic() + timeout_s
+        while self.is_running and time.monotonic() < give_up_at:  # noqa: ASYNC110  a child's end sets no event
+            await asyncio.sleep(0.01)
+        return self.popen.poll()
+
+    def last_words(self) -> str:
+        """The end of its log, for messages."""
+        return " / ".join(self.log.read_text(errors="replace").strip().splitlines()[-4:])[-800:]
+
+
+@dataclass(slots=True)
+class Processes:
+    """Owns all programs of one scenario."""
+
+    logs: Path
+    started: list[Process] = field(default_factory=list)
+
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
+        """Start a program in a session of its own, so that a Ctrl-C reaches it through us alone."""
+        log = self.logs / f"{len(self.started):03d}-{name}.log"
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                cwd=SOURCE_ROOT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        process = Process(name, popen, log)
+        self.started.append(process)
+        return process
+
+    def died_unasked(self) -> list[str]:
+        """Those that ended though nobody told them to, with their last words."""
+        return [
+            f"{p.name} (exit code {p.popen.returncode}): {p.last_words()}"
+            for p in self.started
+            if not p.is_running and not p.asked
+        ]
+
+    def end_all(self) -> None:
+        """Kill what still runs. Nothing is left to save, and stopped processes cannot answer anything gentler."""
+        for process in self.started:
+            if process.is_running:
+                process.popen.kill()
+        for process in self.started:
+            process.popen.wait()

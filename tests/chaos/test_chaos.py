@@ -1,0 +1,47 @@
+"""The fault campaign, shortened to what every test run can afford. `make chaos` runs it whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.campaign import Campaign
+from tests.chaos.scenarios import SCENARIOS
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150)]
+SHORT = Campaign(short=True)
+
+
+async def held(scenario: str) -> None:
+    """Run a scenario; every figure must keep its bound and every invariant hold."""
+    outcome = await SCENARIOS[scenario](SHORT)
+    assert outcome.held, "\n".join(outcome.failures())
+
+
+@pytest.mark.req("S1-15")
+async def test_killed_workers_lose_nothing() -> None:
+    await held("F1")
+
+
+async def test_a_kill_at_any_step_costs_at_most_one_more_call() -> None:
+    await held("F2")
+
+
+async def test_a_zombie_changes_nothing() -> None:
+    await held("F3")
+
+
+async def test_clients_of_a_killed_gateway_go_on_at_another() -> None:
+    await held("F5")
+
+
+@pytest.mark.req("S1-14")
+async def test_a_killed_redis_loses_nothing_and_ends_nobody() -> None:
+    await held("F6")
+
+
+async def test_replacing_every_worker_costs_no_try() -> None:
+    await held("F15")
+
+
+async def test_ready_jobs_do_not_wait_behind_running_ones() -> None:
+    await held("F22")

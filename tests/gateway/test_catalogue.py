@@ -1,0 +1,100 @@
+"""When the gateway may say that a model does not exist."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway import catalogue
+from gateway.catalogue import Catalogue, canonical_name, not_found
+from shared.backends.base import ModelInfo
+from shared.errors import BackendUnreachable, ModelNotFound
+
+
+class Host:
+    """A model host that counts how often it is asked."""
+
+    def __init__(self, *models: str) -> None:
+        self.models = list(models)
+        self.up = True
+        self.asked = 0
+
+    async def __call__(self) -> list[ModelInfo]:
+        self.asked += 1
+        if not self.up:
+            raise BackendUnreachable()
+        return [ModelInfo(name=name) for name in self.models]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("llama3.2", "llama3.2:latest"),
+        ("Llama3.2:3B", "llama3.2:3b"),
+        ("hf.co/User/Model", "hf.co/user/model:latest"),
+        ("host:5000/m", "host:5000/m:latest"),
+    ],
+)
+def test_names_are_compared_in_one_form(name: str, expected: str) -> None:
+    assert canonical_name(name) == expected
+
+
+def test_the_refusal_helps() -> None:
+    message = not_found("lama3.2", ["llama3.2:latest", "mistral:7b", "nomic-embed-text:latest"]).message
+    assert "Did you mean llama3.2" in message
+    assert "nomic" not in message
+    assert "`ollama pull lama3.2`" in message
+    assert "\n" not in not_found("a\nb" + "x" * 900, []).message
+
+
+async def test_all_hosts_must_have_answered_before_a_model_is_unknown() -> None:
+    first, second = Host("mistral"), Host("llama3.2")
+    both = Catalogue([first, second])
+    await both.require("LLAMA3.2:latest")
+    with pytest.raises(ModelNotFound):
+        await both.require("phi")
+    second.up = False
+    half = Catalogue([first, second])
+    await half.require("phi")  # the silent host may have it: the job waits
+
+
+async def test_nobody_answers_so_nothing_is_refused() -> None:
+    host = Host()
+    host.up = False
+    await Catalogue([host]).require("anything")
+
+
+async def test_a_known_model_costs_no_call_and_an_unknown_one_few() -> None:
+    host = Host("mistral")
+    listed = Catalogue([host])
+    for _ in range(100):
+        await listed.require("mistral")
+    assert host.asked == 1
+
+    async def refused() -> None:
+        with pytest.raises(ModelNotFound):
+            await listed.require("phi")
+
+    await asyncio.gather(*(refused() for _ in range(100)))
+    assert host.asked <= 2
+
+
+async def test_a_model_installed_since_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "FRESH_FOR_S", 0.0)
+    host = Host("mistral")
+    listed = Catalogue([host])
+    await listed.require("mistral")
+    host.models.append("phi")
+    await listed.require("phi")
+
+
+async def test_a_hanging_host_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "HOST_LIMIT_S", 0.1)
+
+    async def hang() -> list[ModelInfo]:
+        await asyncio.sleep(60)
+        return []
+
+    async with asyncio.timeout(2):
+        await Catalogue([hang]).require("anything")

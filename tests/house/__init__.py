@@ -1,0 +1,1 @@
+"""Tests of the house itself: layout, make targets, lock files, import rules, requirements."""

@@ -1,0 +1,35 @@
+"""Which keys may live for ever. Every other key must carry a TTL, or a busy server fills up in the end."""
+
+from __future__ import annotations
+
+import re
+
+from redis import Redis
+
+MAY_LIVE_FOR_EVER = (
+    # The queue of one shard, members leave by themselves (docs/design.md, Keys).
+    r"gw:\{[^}]+\}:ready:(high|normal|low)",
+    r"gw:\{[^}]+\}:alarms",
+    r"gw:\{[^}]+\}:wake",
+    # Indexes that the sweep trims and, once empty, removes.
+    r"gw:\{[^}]+\}:tenant:.+",
+    r"gw:\{[^}]+\}:tenants",
+    r"gw:\{[^}]+\}:workers",
+    r"gw:\{[^}]+\}:dlq",
+    # Bounded by the number of fields, not by traffic.
+    r"gw:\{[^}]+\}:turns",
+    r"gw:\{[^}]+\}:counters",
+    r"gw:\{[^}]+\}:load",
+    r"gw:\{[^}]+\}:unfinished",
+    # Configuration.
+    r"gw:\{[^}]+\}:keys",
+)
+_ALLOWED = re.compile("|".join(f"(?:{pattern})" for pattern in MAY_LIVE_FOR_EVER))
+NO_EXPIRY = -1
+
+
+def leaked_keys(client: Redis) -> list[str]:
+    """Names of keys that have no TTL and are not on the list, sorted."""
+    names = [name.decode(errors="replace") for name in client.scan_iter(count=1000)]
+    suspects = [name for name in names if not _ALLOWED.fullmatch(name)]
+    return sorted(name for name in suspects if client.ttl(name) == NO_EXPIRY)

@@ -1,0 +1,275 @@
+"""Short stories that decide whether the scripts keep their guards.
+
+Each gets fresh keys and raises when a promise is broken. `test_mutants.py` runs them all on the scripts as they are,
+and on every mutant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared.queue.keys import Keys
+from shared.queue.scripts import Scripts
+from tests.shared.queue.clocked import START_US, clock_key
+from tests.shared.queue.rig import Claimed, claim, publish, renew, settle
+
+LEASE_MS = 8000
+
+
+@dataclass
+class Stage:
+    """An empty shard on a clock that stands still unless told."""
+
+    scripts: Scripts
+    redis: Redis
+    keys: Keys
+    now_us: int = START_US
+
+    async def after(self, ms: int) -> None:
+        self.now_us += ms * 1000
+        await self.redis.set(clock_key(self.keys), self.now_us, px=600_000)
+
+    async def enqueue(
+        self, job_id: str, *, priority: str = "normal", body: str = "body", timeout: int = 60_000, delay: int = 0,
+        limit: int = 0, limits: str = "", watcher: str = "g1", tenant: str = "t", payload: bytes = b"payload",
+    ) -> str:  # fmt: skip
+        """The script's answer; of a refusal the reason only. `limits` as in includes/admission.lua."""
+        self.now_us += 1  # two jobs never come in the same microsecond, so their order is known
+        await self.after(0)
+        [reply] = await self.scripts.run(
+            "enqueue", limits or limit, job_id, payload, priority, "chat", "m", tenant, timeout, delay, watcher, "1",
+            body, b"", "r", 3_600_000,
+        )  # fmt: skip
+        return str(reply.decode().split(" ")[0])
+
+    async def take(self, count: int = 1, *, seed: str = "seed") -> list[Claimed]:
+        return await claim(self.scripts, count, seed=seed, lease_ms=LEASE_MS)
+
+    async def sweep(self, *dead_letters: int) -> int:
+        """`dead_letters`: how long they are kept (ms) and how many."""
+        await self.redis.delete(f"{self.keys.root}sweeping")
+        acted: int = await self.scripts.run("sweep", 60_000, *dead_letters)
+        return acted
+
+    async def field(self, job_id: str, name: str) -> str:
+        value: Any = await self.redis.hget(self.keys.record(job_id), name)  # type: ignore[misc]  # redis-py 5 types it as either
+        return value.decode() if value else ""
+
+    async def result(self, job_id: str) -> bytes | None:
+        value: bytes | None = await self.redis.get(self.keys.result_root + job_id)
+        return value
+
+    async def cancel(self, job_id: str) -> str:
+        return str((await self.scripts.run("cancel", job_id)).decode())
+
+    async def lease_lapses(self) -> None:
+        await self.after(LEASE_MS + 1)
+        await self.sweep()
+
+
+def same(actual: object, expected: object) -> None:
+    # Not `assert`: the stories live outside of a test module, where pytest explains nothing.
+    if actual != expected:
+        raise AssertionError(f"{actual!r} instead of {expected!r}")
+
+
+async def a_job_runs_once_and_its_end_stands(on: Stage) -> None:
+    same(await on.enqueue("j"), "queued")
+    [run] = await on.take(5)
+    same(await on.take(5, seed="b"), [])
+    same(await publish(on.scripts, run, 1), b"")
+    same(await renew(on.scripts, (run.id, run.token)), ([], []))
+    same(await settle(on.scripts, "j", run.token, result=b"first"), b"succeeded")
+    same(await settle(on.scripts, "j", run.token, "dead_lettered", error=b"@x", result=b"second"), b"=succeeded")
+    same(await publish(on.scripts, run, 2), b"!")
+    same(await renew(on.scripts, (run.id, run.token)), (["j"], []))
+    same(await on.cancel("j"), "succeeded")
+    same((await on.field("j", "s"), await on.result("j")), ("succeeded", b"first"))
+    same(await on.redis.zcard(on.keys.alarms), 0)
+
+
+async def the_same_job_is_accepted_once(on: Stage) -> None:
+    same(await on.enqueue("j", limit=1), "queued")
+    same(await on.enqueue("j", limit=1), "=queued")
+    same(await on.enqueue("j", body="other", limit=1), "!")
+    same(await on.enqueue("k", limit=1), "#queue_full")
+    same(await on.enqueue("k", limit=2), "queued")
+    same(await on.enqueue("l"), "queued")
+    same([run.id for run in await on.take(9)], ["j", "k", "l"])
+
+
+async def a_zombie_writes_nothing(on: Stage) -> None:
+    await on.enqueue("j")
+    [old] = await on.take(seed="old")
+    await on.lease_lapses()
+    [new] = await on.take(seed="new")
+    same(await publish(on.scripts, old, 1), b"!")
+    same(await renew(on.scripts, ("j", old.token)), (["j"], []))
+    same(await settle(on.scripts, "j", old.token, result=b"zombie"), b"!")
+    same(await on.field("j", "s"), "running")
+    same(await settle(on.scripts, "j", new.token, result=b"good"), b"succeeded")
+    same(await settle(on.scripts, "j", old.token, "dead_lettered", result=b"zombie"), b"!")
+    same(await on.result("j"), b"good")
+
+
+async def nothing_happens_before_its_time(on: Stage) -> None:
+    await on.enqueue("later", delay=1000)
+    await on.enqueue("held")
+    same([run.id for run in await on.take(5)], ["held"])
+    await on.after(999)
+    await on.sweep()
+    same((await on.field("later", "s"), await on.field("held", "s")), ("scheduled", "running"))
+    await on.after(1)
+    same([run.id for run in await on.take(5, seed="b")], ["later"])
+    same(await on.field("held", "x"), "")
+
+
+async def a_job_that_kills_its_workers_is_set_aside(on: Stage) -> None:
+    await on.enqueue("j")
+    for life in range(3):
+        same(await on.field("j", "s"), "queued")
+        same(len(await on.take(seed=f"life{life}")), 1)
+        await on.lease_lapses()
+    same((await on.field("j", "s"), await on.field("j", "er")), ("dead_lettered", "@job_poisoned"))
+
+
+async def a_cancelled_job_does_not_run_again(on: Stage) -> None:
+    for job_id in ("crashed", "retried", "released", "disowned", "finished"):
+        await on.enqueue(job_id)
+    crashed, retried, released = await on.take(3)
+    [disowned] = await on.take(1, seed="lost")
+    [finished] = await on.take(1, seed="c")
+    for run in (crashed, retried, released, disowned, finished):
+        same(await on.cancel(run.id), "running")
+    same(await settle(on.scripts, retried.id, retried.token, "retried", error=b"@x"), b"cancelled")
+    same(await settle(on.scripts, released.id, released.token, "released"), b"cancelled")
+    same(await settle(on.scripts, finished.id, finished.token), b"succeeded")
+    same(await on.scripts.run("disown", "lost", LEASE_MS), 1)
+    await on.lease_lapses()
+    same([await on.field(j, "s") for j in ("crashed", "retried", "released", "disowned")], ["cancelled"] * 4)
+
+
+async def an_uncancelled_job_does_run_again(on: Stage) -> None:
+    for job_id in ("crashed", "retried", "released", "disowned"):
+        await on.enqueue(job_id)
+    _, retried, released = await on.take(3)
+    await on.take(1, seed="lost")
+    same(await on.scripts.run("disown", "lost", LEASE_MS), 1)
+    same(await settle(on.scripts, retried.id, retried.token, "retried", error=b"@x"), b"queued")
+    same(await settle(on.scripts, released.id, released.token, "released"), b"queued")
+    await on.lease_lapses()
+    again = [run.id for run in await on.take(9, seed="again")]
+    same(again, ["crashed", "released", "disowned", "retried"])
+
+
+async def disowning_touches_one_claim_only(on: Stage) -> None:
+    for job_id in ("kept", "lost", "waiting", "over"):
+        await on.enqueue(job_id, delay=1000 if job_id == "waiting" else 0)
+    [kept] = await on.take(seed="aa")
+    await on.take(seed="bb")
+    [over] = await on.take(seed="cc")
+    await settle(on.scripts, over.id, over.token)
+    same(await on.scripts.run("disown", "bb", LEASE_MS), 1)
+    states = [await on.field(job_id, "s") for job_id in ("kept", "lost", "waiting", "over")]
+    same(states, ["running", "queued", "scheduled", "succeeded"])
+    same(await settle(on.scripts, kept.id, kept.token), b"succeeded")
+    # What a retry left behind is not this claim's any more.
+    [again] = await on.take(seed="dd")
+    same(await settle(on.scripts, again.id, again.token, "retried", error=b"@x", delay_ms=500), b"scheduled")
+    same(await on.scripts.run("disown", "", LEASE_MS), 0)
+    same(await on.field("lost", "s"), "scheduled")
+
+
+async def deadlines_end_what_waits_and_what_crashed(on: Stage) -> None:
+    await on.enqueue("crashed", timeout=5000)
+    await on.take()
+    await on.enqueue("queued", timeout=5000)
+    await on.enqueue("delayed", timeout=5000, delay=9000)
+    await on.enqueue("patient", timeout=60_000)
+    await on.lease_lapses()
+    states = [await on.field(job_id, "s") for job_id in ("crashed", "queued", "delayed", "patient")]
+    same(states, ["expired", "expired", "expired", "queued"])
+    same([run.id for run in await on.take(9, seed="b")], ["patient"])
+
+
+async def an_expired_job_is_not_run_however_many_are_due(on: Stage) -> None:
+    for n in range(110):  # more than one claim looks at
+        await on.enqueue(f"j{n:03d}", timeout=5000)
+    await on.after(5001)
+    same(await on.take(10), [])
+    await on.enqueue("fresh")
+    same([run.id for run in await on.take(200, seed="b")], ["fresh"])
+    same(await on.field("j109", "s"), "expired")
+
+
+async def what_is_not_queued_is_not_claimed(on: Stage) -> None:
+    await on.enqueue("gone")
+    await on.enqueue("over")
+    await on.redis.delete(on.keys.record("gone"))
+    await on.redis.hset(on.keys.record("over"), "s", "succeeded")  # type: ignore[misc]  # redis-py 5 types it as either
+    same(await on.take(5), [])
+    same((await on.field("gone", "s"), await on.field("over", "s")), ("", "succeeded"))
+
+
+async def a_retry_ends_at_the_deadline(on: Stage) -> None:
+    for job_id in ("early", "late"):
+        await on.enqueue(job_id, timeout=5000)
+    early, late = await on.take(2)
+    same(await settle(on.scripts, early.id, early.token, "retried", error=b"@x", delay_ms=4999), b"scheduled")
+    same(await settle(on.scripts, late.id, late.token, "retried", error=b"@x", delay_ms=5000), b"dead_lettered")
+
+
+async def an_unknown_verdict_changes_no_state(on: Stage) -> None:
+    await on.enqueue("j")
+    [run] = await on.take()
+    await settle(on.scripts, run.id, run.token, "vanished")
+    same(await on.field("j", "s"), "running")
+    same(await settle(on.scripts, run.id, run.token), b"succeeded")
+
+
+async def one_gateway_sweeps_at_a_time(on: Stage) -> None:
+    same(await on.sweep(), 1)
+    same(await on.scripts.run("sweep", 60_000), 0)
+    await on.enqueue("j", timeout=1)
+    await on.after(5)
+    same(await on.scripts.run("sweep", 60_000), 0)
+    same(await on.field("j", "s"), "queued")
+    same(await on.sweep(), 1)
+    same(await on.field("j", "s"), "expired")
+
+
+async def only_living_gateways_get_events(on: Stage) -> None:
+    alive = on.keys.inbox("g1")
+    await on.redis.xadd(alive, {"hello": "1"})
+    await on.redis.expire(alive, 60)
+    await on.enqueue("mine", watcher="g1")
+    await on.enqueue("orphan", watcher="dead")
+    for run in await on.take(2):
+        await publish(on.scripts, run, 1)
+        await settle(on.scripts, run.id, run.token)
+    kinds = [fields[b"t"] for _, fields in await on.redis.xrange(alive) if b"t" in fields]
+    same(kinds, [b"s", b"c", b"e"])
+    same(await on.redis.exists(on.keys.inbox("dead")), 0)
+
+
+STORIES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
+    a_job_runs_once_and_its_end_stands,
+    the_same_job_is_accepted_once,
+    a_zombie_writes_nothing,
+    nothing_happens_before_its_time,
+    a_job_that_kills_its_workers_is_set_aside,
+    a_cancelled_job_does_not_run_again,
+    an_uncancelled_job_does_run_again,
+    disowning_touches_one_claim_only,
+    deadlines_end_what_waits_and_what_crashed,
+    what_is_not_queued_is_not_claimed,
+    a_retry_ends_at_the_deadline,
+    an_unknown_verdict_changes_no_state,
+    one_gateway_sweeps_at_a_time,
+    only_living_gateways_get_events,
+    an_expired_job_is_not_run_however_many_are_due,
+)

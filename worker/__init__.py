@@ -1,0 +1,1 @@
+"""Runs jobs: claims them from the queue, calls a backend, publishes what it says, settles."""

@@ -1,0 +1,146 @@
+"""The worker's composition root: its clients, its engine, its status pages, its life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared.backends.ollama import OllamaBackend
+from shared.jobs import Kind
+from shared.lifecycle import StopSignal
+from shared.queue.connection import connect
+from shared.queue.engine import EngineOptions, QueueWorker
+from shared.queue.keys import Keys
+from shared.resilience.answer_cache import AnswerCache
+from shared.resilience.breaker_store import Breakers
+from shared.resilience.budget import RetryBudget
+from shared.status_server import HEALTHY, StatusServer, own_version
+from shared.telemetry.logging import configure_logging
+from shared.telemetry.metrics import WorkerMetrics
+from worker.execution import Execution
+from worker.guards import Guards
+from worker.hosts import Hosts
+from worker.observation import Observation
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+STALLED_AFTER_S = 10.0
+"""A claim loop that has not turned for this long is stuck."""
+
+
+class WorkerService:
+    """One worker process."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.hosts = Hosts(
+            [OllamaBackend(url, pool_size=settings.worker_concurrency) for url in settings.ollama_base_urls],
+            probe_timeout_s=settings.healthcheck_timeout,
+            slots=settings.worker_concurrency,
+        )
+        self.observation = Observation(WorkerMetrics(settings.worker_id))
+        # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
+        # name.
+        worker_id = f"{settings.worker_id}.{os.getpid()}.{secrets.token_hex(2)}"
+        keys = Keys(settings.queue_shard)
+        # Not the engine's: what waits here must never hold up a claim or a settlement.
+        self._redis = connect(settings)
+        self.breakers = Breakers(
+            self._redis,
+            keys,
+            settings.breaker_policy,
+            worker_id=worker_id,
+            enabled=settings.enable_circuit_breaker,
+            on_change=self.observation.circuit_changed,
+        )
+        self.guards = Guards(self.breakers, RetryBudget(self._redis, keys, settings.budget_policy))
+        self.cache = AnswerCache(self._redis, keys, settings.cache_policy) if settings.answer_cache_enabled else None
+        execution = Execution(
+            self.hosts,
+            timeouts=settings.call_timeouts,
+            policy=settings.retry_policy,
+            observation=self.observation,
+            guards=self.guards,
+            fallback=settings.fallback_policy,
+            cache=self.cache,
+        )
+        self.engine = QueueWorker(
+            dict.fromkeys(Kind, execution.run),
+            redis=connect(settings),
+            blocking=connect(settings, socket_timeout_s=15.0),
+            shard=settings.queue_shard,
+            options=EngineOptions(
+                worker_id=worker_id,
+                slots=settings.worker_concurrency,
+                drain_s=settings.worker_drain_timeout,
+                version=own_version(),
+                on_settled=self.observation.settled,
+            ),
+        )
+
+    async def readiness(self) -> Mapping[str, str]:
+        """Redis and the claim loop decide; with Ollama away a worker is degraded: it takes jobs, and retries them."""
+        try:
+            await self.engine.pool.ping()
+            redis = HEALTHY
+        except (RedisError, OSError) as exc:
+            redis = f"unreachable ({type(exc).__name__})"
+        queue = HEALTHY if self.engine.allow_pick_jobs else "draining"
+        if self.engine.idle_for_s > STALLED_AFTER_S and redis == HEALTHY:
+            queue = "stalled"
+        return {"redis": redis, "queue": queue, "ollama": HEALTHY if await self.hosts.is_up() else "unreachable"}
+
+    async def refresh(self) -> None:
+        self.observation.refresh(
+            models_loaded=len(await self.hosts.loaded()),
+            in_flight=len(self.engine.running),
+            stale_writes=self.engine.outbox.stale_writes,
+            lost_leases=self.engine.lost_leases,
+            circuits=self.breakers.snapshot(),
+        )
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT and the drain that follows."""
+        pages = StatusServer(
+            "worker",
+            self.observation.metrics,
+            self.readiness,
+            refresh=self.refresh,
+            identity={"workerId": self.settings.worker_id},
+            optional=("ollama",),
+        )
+        closed = (
+            StopSignal()
+        )  # not installed: the engine's signal handlers come first, the pages stay up through the drain
+        serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
+        await self.guards.start()
+        working = asyncio.create_task(self.engine.async_run())
+        try:
+            # The pages fail at once when their port is taken; the engine ends when it was told to.
+            await asyncio.wait((serving, working), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                working.cancel()
+        finally:
+            await asyncio.gather(working, return_exceptions=True)
+            await self.engine.close()
+            await self.hosts.aclose()
+            if self.cache is not None:
+                await self.cache.aclose()
+            await self.guards.stop()
+            await self._redis.aclose(close_connection_pool=True)
+            closed.request()
+            await serving
+        if working.done() and not working.cancelled() and working.exception() is not None:
+            raise working.exception() or RuntimeError("unreachable")
+        log.info("worker.stopped", completed=self.engine.jobs_complete)
+
+
+async def run(settings: WorkerSettings) -> None:
+    configure_logging("worker", settings.log_level, settings.log_format)
+    await WorkerService(settings).run()

@@ -1,0 +1,130 @@
+"""Which of a job's routes is free to be called now: not paced out, not open, not known to lack the model."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shared.backends.base import CallTimeouts
+from shared.errors import ArrieroError, ModelNotFound
+from shared.queue.running import RunningJob
+from shared.resilience.breaker_store import Admission
+from shared.wire.canonical import Request
+from worker.fallback import Route, needs, routes
+from worker.guards import Guards
+from worker.hosts import Hosts
+
+WAIT_HERE_S = 2.0
+"""How long a job waits in the worker for room on a busy host, before it goes back to the queue."""
+FULL_PAUSE_S = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class Trip:
+    """A job on its way through the plan. `failed` are the counted failures so far, in order."""
+
+    job: RunningJob
+    request: Request
+    kind: str
+    models: Sequence[str]
+    failed: list[Route]
+    absent: list[Route] = field(default_factory=list)
+    """Routes of this run that cannot serve the model."""
+    missing: ModelNotFound | None = None
+    options: Sequence[Route] = ()
+    timeouts: CallTimeouts | None = None
+    """Of the call under way, if it got that far."""
+    is_cut: bool = False
+    """The job's deadline leaves that call less time in all than such calls are given."""
+    full_wait: bool = True
+    """That call may be silent for as long as such calls may."""
+
+    def is_last(self, route: Route, tries: int) -> bool:
+        """Whether there is no other place, or no other try, after this one."""
+        elsewhere = any(other != route and other not in self.failed for other in self.options)
+        return len(self.failed) + 1 >= tries or not elsewhere
+
+
+class NothingFree(Exception):
+    """No route may be called for `pause_s`. `is_broken`: because every breaker is open, not because of a queue."""
+
+    def __init__(self, pause_s: float, *, is_broken: bool) -> None:
+        self.pause_s = pause_s
+        self.is_broken = is_broken
+        self.reason = "circuit open" if is_broken else "backend busy"
+        super().__init__(self.reason)
+
+
+class NothingInstalled(Exception):
+    """No host has any model of the chain."""
+
+    def __init__(self, error: ModelNotFound) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+class Choice:
+    """Takes the plan's routes in order and asks of each whether it is free."""
+
+    def __init__(self, hosts: Hosts, guards: Guards, *, tries: int) -> None:
+        self._hosts = hosts
+        self._guards = guards
+        self._tries = tries
+
+    async def choose(self, trip: Trip) -> tuple[Route, Admission]:
+        """A route with its admission, which must be given to `Guards.ended`. Raises NothingFree, NothingInstalled."""
+        waited_until = asyncio.get_running_loop().time() + WAIT_HERE_S
+        while True:
+            pause_s, chosen = await self._first_free(trip)
+            if chosen is not None:
+                return chosen
+            left = waited_until - asyncio.get_running_loop().time()
+            if pause_s > left:
+                raise NothingFree(max(FULL_PAUSE_S, pause_s) * random.uniform(1.0, 1.2), is_broken=False)
+            await self._hosts.wait_for_room(min(left, pause_s or left))
+
+    async def _first_free(self, trip: Trip) -> tuple[float, tuple[Route, Admission] | None]:
+        """The first route that is free; else in how many seconds one that is only busy may have room."""
+        hosts = self._hosts.preferred(trip.models[0], trip.job.attempt)
+        planned = routes(trip.models, hosts, trip.failed, tries=self._tries)
+        trip.options = [route for route in planned if route not in trip.absent]
+        if not trip.options:
+            raise NothingInstalled(trip.missing or ModelNotFound(param="model"))
+        busy: dict[str, list[float]] = {}
+        open_for: list[float] = []
+        for route in trip.options:
+            if busy and route.model not in busy:
+                break  # waiting a moment for the better model beats a worse one now
+            pause_s = self._hosts.pause_s(route.host)
+            if pause_s is not None:
+                busy.setdefault(route.model, []).append(pause_s)
+            elif not await self._suits(trip, route):
+                trip.absent.append(route)
+            else:
+                admission = await self._guards.admit(trip.kind, route)
+                if admission.allowed:
+                    return 0.0, (route, admission)
+                open_for.append(admission.retry_in_s)
+        if busy:
+            return min(min(pauses) for pauses in busy.values()), None
+        if open_for:
+            raise NothingFree(min(open_for) + random.uniform(0.0, 0.1), is_broken=True)
+        raise NothingInstalled(trip.missing or ModelNotFound(param="model"))
+
+    async def _suits(self, trip: Trip, route: Route) -> bool:
+        """Whether a fallback model can take such a request at all, even simplified."""
+        if route.model == trip.request.model or not (needed := needs(trip.request)):
+            return True
+        return needed <= set(await self._hosts.capabilities(route))
+
+    def lacks_model(self, trip: Trip, route: Route, error: ArrieroError) -> bool:
+        """Note that the host does not have the model. Nothing was spent on it, and another host may."""
+        if not isinstance(error, ModelNotFound):
+            return False
+        trip.absent.append(route)
+        self._hosts.note_missing(route)
+        if trip.missing is None or route.model == trip.request.model:
+            trip.missing = error
+        return True

@@ -1,0 +1,292 @@
+"""One run of a job: choose where, call a backend, publish what it says, shape the answer, or say why not.
+
+A run makes one counted call. What failed before came with the claim, so the next run, on whatever worker, goes on in
+the plan (`worker.fallback`) where the last one stopped, and one number bounds the calls of a job: the tries.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from shared.backends.base import Backend, CallTimeouts
+from shared.errors import (
+    ArrieroError,
+    BackendBusy,
+    BackendError,
+    BackendRejected,
+    BackendTimeout,
+    JobExpired,
+    ModelLoading,
+    revive,
+)
+from shared.queue.running import HandBack, RetryLater, RunningJob
+from shared.resilience.answer_cache import AnswerCache, digest
+from shared.resilience.backoff import RetryPolicy
+from shared.resilience.budget import EMPTY_RETRY_S
+from shared.wire.canonical import (
+    ChatRequest,
+    CompletionRequest,
+    Delta,
+    EmbeddingAnswer,
+    EmbeddingRequest,
+    Finish,
+    Request,
+    TextAnswer,
+)
+from shared.wire.codec import decode_error, encode
+from worker.choice import Choice, NothingFree, NothingInstalled, Trip
+from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
+from worker.guards import Guards
+from worker.hosts import Hosts
+from worker.observation import Observation
+
+DEADLINE_MARGIN_S = 0.5
+"""Kept back from a call's time limit, so that the timeout is still reported before the job expires."""
+LEAST_PAUSE_S = 0.05
+PAST_DEADLINE_S = 1.0
+LOADING_PATIENCE = 10
+"""Runs in which a model may say that it is still loading; from then on that counts as a failure."""
+LOADING_PAUSE_CAP_S = 30.0
+
+Answer = TextAnswer | EmbeddingAnswer
+
+
+class _Failed(Exception):
+    """A call that counts: where, and how."""
+
+    def __init__(self, route: Route, error: ArrieroError) -> None:
+        self.route = route
+        self.error = error
+        super().__init__(error.message)
+
+
+class Execution:
+    """The worker's job functions, one a kind; all share `run`."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        *,
+        timeouts: CallTimeouts,
+        policy: RetryPolicy,
+        observation: Observation,
+        guards: Guards,
+        fallback: FallbackPolicy | None = None,
+        cache: AnswerCache | None = None,
+    ) -> None:
+        self._hosts = hosts
+        self._timeouts = timeouts
+        self._policy = policy
+        self._observe = observation
+        self._fallback = fallback or FallbackPolicy()
+        self._guards = guards
+        self._choice = Choice(hosts, guards, tries=policy.tries)
+        self._cache = cache
+
+    async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
+        """The canonical answer in msgpack. Raises RetryLater, HandBack, or the error that ends the job."""
+        self._observe.claimed(job)
+        request = job.request()
+        trip = Trip(
+            job=job, request=request, models=chain(request, self._fallback), failed=_failures(job), kind=job.kind
+        )
+        try:
+            answer = await self._call_one(trip)
+        except NothingFree as nothing:
+            cached = await self._cached(trip) if nothing.is_broken else None
+            if cached is None:
+                raise self._hand_back(trip, nothing.pause_s, nothing.reason) from None
+            answer = cached
+        except NothingInstalled as nothing:
+            cached = await self._cached(trip)
+            if cached is None:
+                raise nothing.error from None
+            answer = cached
+        except _Failed as failed:
+            answer = await self._after(failed, trip)
+        return encode(answer)
+
+    # -- one call ---------------------------------------------------------------------------------------------------
+
+    async def _call_one(self, trip: Trip) -> Answer:
+        """The answer of the first host that takes the call. A host without the model has not taken it."""
+        while True:
+            route, admission = await self._choice.choose(trip)
+            verdict: BaseException | None = None
+            try:
+                await self._pay(trip, route)
+                answer = await self._ask(trip, route)
+                self._hosts.served(route.host)
+                return answer
+            except ArrieroError as error:
+                verdict = error
+                if self._choice.lacks_model(trip, route, error):
+                    continue
+                if isinstance(error, BackendBusy):
+                    self._hosts.busy(route.host, error.retry_after_s)
+                if not isinstance(error, BackendError):
+                    raise  # the job's own end, such as its deadline
+                raise _Failed(route, error) from error
+            except BaseException as stopped:
+                verdict = stopped
+                raise
+            finally:
+                ask = self._hosts.asks_loaded(route.host)
+                self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait)
+
+    async def _pay(self, trip: Trip, route: Route) -> None:
+        """A retry is paid for from the budget that all workers share. Raises HandBack when it is spent."""
+        if trip.failed and not await self._guards.may_retry(route):
+            raise self._hand_back(trip, EMPTY_RETRY_S * random.uniform(0.5, 1.5), "retry budget spent")
+
+    async def _ask(self, trip: Trip, route: Route) -> Answer:
+        job, request = trip.job, trip.request
+        is_fallback = route.model != request.model
+        left = job.time_left_s
+        if left <= 0:
+            raise JobExpired
+        timeouts = limits(
+            self._timeouts, left, self._fallback, margin_s=DEADLINE_MARGIN_S, is_fallback=is_fallback,
+            is_last=trip.is_last(route, self._policy.tries),
+        )  # fmt: skip
+        usual_s = min(self._timeouts.total_s, self._fallback.timeout_s) if is_fallback else self._timeouts.total_s
+        trip.timeouts, trip.is_cut = timeouts, timeouts.total_s < usual_s
+        trip.full_wait = timeouts.first_byte_s >= self._timeouts.first_byte_s
+        if is_fallback:
+            capabilities = await self._hosts.capabilities(route)
+            request = simplified(request, route.model, self._fallback, capabilities)
+        job.notes.backend, job.notes.model = route.host, route.model
+        with self._hosts.lease(route.host) as backend:
+            answer = await self._call(backend, job, request, timeouts)
+        answer.backend = route.host
+        if is_fallback and isinstance(answer, TextAnswer):
+            answer.fallback_from = trip.request.model
+            self._observe.fell_back("model")
+        elif trip.failed and trip.failed[-1].host != route.host:
+            self._observe.fell_back("host")
+        self._remember(trip, answer)
+        return answer
+
+    async def _call(self, backend: Backend, job: RunningJob, request: Request, timeouts: CallTimeouts) -> Answer:
+        match request:
+            case EmbeddingRequest():
+                vectors = await backend.embed(request, request_id=job.id, timeouts=timeouts)
+                self._observe.answered(job, vectors.usage, vectors.timings)
+                return vectors
+            case ChatRequest():
+                stream = backend.chat(request, request_id=job.id, timeouts=timeouts)
+            case CompletionRequest():
+                stream = backend.complete(request, request_id=job.id, timeouts=timeouts)
+        answer = await self._collect(stream, job, TextAnswer(model=request.model))
+        self._observe.answered(job, answer.usage, answer.timings)
+        return answer
+
+    async def _collect(self, stream: AsyncIterator[Delta | Finish], job: RunningJob, answer: TextAnswer) -> TextAnswer:
+        content: list[str] = []
+        thinking: list[str] = []
+        publish = job.publish if job.keeps_events else None
+        called_at = time.monotonic()
+        async with aclosing(cast("Any", stream)) as deltas:
+            async for item in deltas:
+                if isinstance(item, Finish):
+                    answer.finish_reason, answer.usage, answer.timings = item.reason, item.usage, item.timings
+                    continue
+                if job.notes.first_token_at is None:
+                    job.notes.first_token_at = time.time()
+                    self._observe.first_token(job, time.monotonic() - called_at)
+                if publish is not None:
+                    publish(item)
+                content.append(item.content)
+                if item.thinking:
+                    thinking.append(item.thinking)
+                if item.tool_calls:
+                    answer.tool_calls += item.tool_calls
+                if item.logprobs:
+                    answer.logprobs += item.logprobs
+        answer.content, answer.thinking = "".join(content), "".join(thinking)
+        return answer
+
+    # -- after a failure --------------------------------------------------------------------------------------------
+
+    async def _after(self, failed: _Failed, trip: Trip) -> Answer:
+        """The cached answer where nothing else is left. Raises RetryLater, HandBack, or the error that ends the job."""
+        job, error = trip.job, failed.error
+        # A stream that its client has begun to read is not begun again behind its back, by whatever model.
+        repeatable = job.published == 0 or job.restartable
+        if isinstance(error, ModelLoading) and repeatable and job.attempt <= LOADING_PATIENCE:
+            pause_s = min(LOADING_PAUSE_CAP_S, (error.retry_after_s or 1.0) * 2.0 ** (job.attempt - 1))
+            raise self._hand_back(trip, pause_s, "the model is loading", error) from error
+        if _ran_out_of_time(error, trip):
+            if (cached := await self._cached(trip)) is not None:
+                return cached
+            raise self._hand_back(trip, job.time_left_s + PAST_DEADLINE_S, "no time left", error) from error
+        trip.failed.append(failed.route)
+        hosts = self._hosts.preferred(failed.route.model, job.attempt + 1)
+        delay_s = next_try_s(
+            error, trip.failed, trip.models, hosts, self._policy, repeatable=repeatable, unit=random.random()
+        )
+        if delay_s is not None and delay_s < job.time_left_s:
+            self._unsay(job)
+            raise RetryLater(error, delay_s) from error
+        if repeatable and error.retryable and (cached := await self._cached(trip)) is not None:
+            return cached
+        raise _blamed(error, failed.route, trip) from error
+
+    def _hand_back(self, trip: Trip, delay_s: float, reason: str, error: ArrieroError | None = None) -> HandBack:
+        """Costs the job nothing. Should its deadline come first, it expires."""
+        self._unsay(trip.job)
+        if error is not None:
+            trip.job.notes.error = encode(error.record())  # for its timeline
+        return HandBack(delay_s=max(LEAST_PAUSE_S, delay_s), reason=reason)
+
+    @staticmethod
+    def _unsay(job: RunningJob) -> None:
+        # Deltas that have not left this process yet must not be flushed by the settlement: nobody saw them.
+        if job.pending and not job.published:
+            job.outbox.forget(job)
+
+    # -- cached answers ---------------------------------------------------------------------------------------------
+
+    def _digest(self, trip: Trip) -> str | None:
+        return digest(trip.job.tenant, trip.kind, trip.request, private=trip.job.private)
+
+    def _remember(self, trip: Trip, answer: Answer) -> None:
+        if self._cache is not None and isinstance(answer, TextAnswer) and (name := self._digest(trip)) is not None:
+            self._cache.keep(name, answer)
+
+    async def _cached(self, trip: Trip) -> TextAnswer | None:
+        if self._cache is None or not self._fallback.enabled or (name := self._digest(trip)) is None:
+            return None
+        answer = await self._cache.get(name)
+        if answer is not None:
+            self._unsay(trip.job)
+            self._observe.fell_back("cache")
+        return answer
+
+
+def _failures(job: RunningJob) -> list[Route]:
+    """Where the earlier tries failed. One without notes still counts as a try."""
+    known = [Route(notes.backend, notes.model) for notes in job.past]
+    return [*known, *[Route("", "")] * (job.failures - len(known))]
+
+
+def _ran_out_of_time(error: ArrieroError, trip: Trip) -> bool:
+    """Whether the job's own deadline ended the call: then the job expires, which says more than a failed backend."""
+    limits = trip.timeouts
+    if not (isinstance(error, BackendTimeout) and limits is not None and trip.is_cut):
+        return False
+    return error.limit == "total" or limits.first_byte_s >= limits.total_s
+
+
+def _blamed(error: ArrieroError, route: Route, trip: Trip) -> ArrieroError:
+    """What ends the job. A fallback model's refusal says nothing about the caller's request: its first failure does."""
+    if isinstance(error, BackendRejected) and route.model != trip.request.model:
+        for notes in trip.job.past:
+            record = decode_error(notes.error)
+            if record is not None:
+                return revive(record)
+    return error

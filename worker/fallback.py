@@ -1,0 +1,179 @@
+"""What to try next when a call failed: which host, which model, with which parameters. Pure.
+
+The order, within one deadline and one budget of tries for all of it:
+  1. the model asked for, on the host where it has failed least; among equals the least busy
+  2. the next model of its chain, simplified: smaller context and output, no tools unless it has them, less time
+  3. a cached answer (see `shared.resilience.answer_cache`)
+Embeddings stay with their model: vectors of two models do not mix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from shared.backends.base import CallTimeouts
+from shared.errors import ArrieroError, BackendMisconfigured, BackendRejected
+from shared.resilience.backoff import RetryPolicy, retry_delay_s
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request, Sampling
+
+MAX_MODELS = 3
+"""In one chain, the model asked for included."""
+FIRST_BYTE_SHARE = 0.6
+"""Of the time left, the most that waiting for a first byte may take while there is somewhere else to go."""
+BYTES_PER_TOKEN = 3
+"""Low on purpose: a context guessed too large costs memory, one too small cuts the prompt."""
+CONTEXT_STEP = 1024
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """Where a call goes. `host` is the backend's name."""
+
+    host: str
+    model: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class FallbackPolicy:
+    """`models` is every model's chain, unless `chains` has one of its own. Times in seconds, lengths in tokens."""
+
+    enabled: bool = True
+    models: Sequence[str] = ()
+    chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    context_tokens: int = 4096
+    output_tokens: int = 1024
+    timeout_s: float = 60.0
+
+
+def same(model: str) -> str:
+    """What two spellings of one model's name have in common."""
+    return model.strip().lower().removesuffix(":latest")
+
+
+def chain(request: Request, policy: FallbackPolicy) -> list[str]:
+    """The models that may answer, the one asked for first, none twice, at most `MAX_MODELS`."""
+    asked = request.model
+    if not policy.enabled or isinstance(request, EmbeddingRequest):
+        return [asked]
+    own = next((models for name, models in policy.chains.items() if same(name) == same(asked)), None)
+    wanted = {same(model): model for model in (policy.models if own is None else own)}
+    wanted.pop(same(asked), None)
+    return [asked, *wanted.values()][:MAX_MODELS]
+
+
+def turn(models: int, failures: int, tries: int) -> int:
+    """Which model of a chain has its turn after so many failures. The last tries, at most half, are the fallbacks'."""
+    kept = min(models - 1, tries // 2)
+    return min(models - 1, max(0, failures - (tries - kept) + 1))
+
+
+def routes(models: Sequence[str], hosts: Sequence[str], failed: Sequence[Route], *, tries: int) -> list[Route]:
+    """Every place that may serve the job now, best first, each once.
+
+    `hosts` come in order of preference. Models before the one whose turn it is come last: they are for when no later
+    one can be asked at all.
+    """
+    first = turn(len(models), len(failed), tries)
+    ordered = [*models[first:], *models[:first]]
+    return [Route(host, model) for model in ordered for host in _by_failures(hosts, model, failed)]
+
+
+def _by_failures(hosts: Sequence[str], model: str, failed: Sequence[Route]) -> list[str]:
+    on_host = [route.host for route in failed]
+    return sorted(hosts, key=lambda host: (failed.count(Route(host, model)), on_host.count(host)))
+
+
+def next_try_s(
+    error: ArrieroError,
+    failed: Sequence[Route],
+    models: Sequence[str],
+    hosts: Sequence[str],
+    policy: RetryPolicy,
+    *,
+    repeatable: bool,
+    unit: float,
+) -> float | None:
+    """Seconds until the next try; None when there is to be none.
+
+    `failed` holds every failure so far, this one last. `repeatable` is False once the client has seen part of an
+    answer and could not tell a second one from its continuation. What the backend asked for (Retry-After) is a floor
+    only where the next try goes to the same host.
+    """
+    here = failed[-1]
+    may_move = error.retryable or isinstance(error, BackendMisconfigured) or _is_fallbacks_own(error, here, models)
+    if not (repeatable and may_move) or len(failed) >= policy.tries:
+        return None
+    best = routes(models, hosts, failed, tries=policy.tries)[0]
+    if best not in failed:
+        # Elsewhere nobody needs a rest; the tries bound how often this can be said.
+        return (error.retry_after_s or 0.0) if best.host == here.host else 0.0
+    if not error.retryable:
+        return None
+    return retry_delay_s(error, len(failed) - 1, policy, repeatable=True, unit=unit)
+
+
+def _is_fallbacks_own(error: ArrieroError, here: Route, models: Sequence[str]) -> bool:
+    """A refusal by a model that the caller did not ask for is not the caller's mistake."""
+    return isinstance(error, BackendRejected) and here.model != models[0]
+
+
+def needs(request: Request) -> frozenset[str]:
+    """Capabilities, in Ollama's words, without which a model cannot serve the request even simplified."""
+    found = set()
+    if isinstance(request, ChatRequest) and any(message.images for message in request.messages):
+        found.add("vision")
+    if isinstance(request, CompletionRequest) and request.suffix:
+        found.add("insert")
+    return frozenset(found)
+
+
+def simplified(request: Request, model: str, policy: FallbackPolicy, capabilities: Collection[str]) -> Request:
+    """The request for a fallback model with these known capabilities."""
+    match request:
+        case ChatRequest():
+            return replace(
+                request,
+                model=model,
+                sampling=_smaller(request.sampling, _prompt_bytes(request), policy),
+                tools=request.tools if "tools" in capabilities else [],
+                think=request.think if "thinking" in capabilities else None,
+            )
+        case CompletionRequest():
+            size = len(request.prompt.encode()) + len(request.suffix.encode())
+            return replace(request, model=model, sampling=_smaller(request.sampling, size, policy))
+        case EmbeddingRequest():
+            raise ValueError("an embedding has no fallback model")
+
+
+def _prompt_bytes(request: ChatRequest) -> int:
+    return sum(len(message.content.encode()) + len(message.thinking.encode()) for message in request.messages)
+
+
+def _smaller(sampling: Sampling, prompt_bytes: int, policy: FallbackPolicy) -> Sampling:
+    wanted = sampling.options.get("num_predict") if sampling.max_tokens is None else sampling.max_tokens
+    output = min(wanted, policy.output_tokens) if isinstance(wanted, int) and wanted >= 0 else policy.output_tokens
+    needed = math.ceil((prompt_bytes / BYTES_PER_TOKEN + output) / CONTEXT_STEP) * CONTEXT_STEP
+    context = max(needed, policy.context_tokens)
+    asked = sampling.options.get("num_ctx")
+    if isinstance(asked, int):
+        context = min(asked, context)
+    options = {name: value for name, value in sampling.options.items() if name != "num_predict"}
+    return replace(sampling, max_tokens=output, options=options | {"num_ctx": context})
+
+
+def limits(timeouts: CallTimeouts, left_s: float, policy: FallbackPolicy, *, is_fallback: bool, is_last: bool,
+           margin_s: float) -> CallTimeouts:  # fmt: skip
+    """A call's limits with `left_s` until the deadline.
+
+    `margin_s` is kept back so that a timeout is still reported before the job expires. `is_last`: there is nothing to
+    try after this call, so it may have all of the time.
+    """
+    total = min(timeouts.total_s, max(left_s - margin_s, left_s / 2))
+    first_byte = timeouts.first_byte_s
+    if is_fallback:
+        total = min(total, policy.timeout_s)
+    if not is_last:
+        first_byte = min(first_byte, left_s * FIRST_BYTE_SHARE)
+    return replace(timeouts, total_s=total, first_byte_s=min(first_byte, total))

@@ -1,0 +1,166 @@
+"""What the worker reads from its environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from shared.backends.base import CallTimeouts
+from shared.resilience.answer_cache import CachePolicy
+from shared.resilience.backoff import RetryPolicy
+from shared.resilience.breaker import BreakerPolicy
+from shared.resilience.budget import BudgetPolicy
+from shared.settings import BaseServiceSettings, NameList, Seconds, split_list
+from worker.fallback import FallbackPolicy
+
+
+def split_chains(value: Any) -> Any:
+    """{"a": ["b", "c"], "d": ["e"]} from `a=b,c;d=e`; a mapping stays as it is."""
+    if not isinstance(value, str):
+        return value
+    chains: dict[str, Any] = {}
+    for entry in filter(None, map(str.strip, value.split(";"))):
+        model, equals, stand_ins = (part.strip() for part in entry.partition("="))
+        if not (model and equals):
+            raise ValueError("expected model=stand-in,stand-in;model=... such as llama3.2=mistral,phi3;llava=bakllava")
+        chains[model] = split_list(stand_ins)
+    return chains
+
+
+ModelChains = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(split_chains)]
+
+
+class WorkerSettings(BaseServiceSettings):
+    """Settings of `python -m worker`."""
+
+    worker_id: str = Field(
+        "llm-worker-1",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="Name of this worker in metrics, health and job records. Replicas may share it.",
+    )
+    worker_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics pages.")
+    worker_port: int = Field(3008, ge=0, le=65535, description="Port of those pages; 0 = any free.")
+    worker_concurrency: int = Field(5, ge=1, le=10_000, description="Jobs one worker process runs at a time.")
+    worker_timeout: Seconds = Field(300.0, gt=0, le=86400, description="Limit on one run of a job, seconds.")
+    worker_drain_timeout: Seconds = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long SIGTERM lets running jobs finish before they are handed back, seconds.",
+    )
+    ollama_connect_timeout: Seconds = Field(5.0, gt=0, le=60, description="Limit on connecting to a backend, seconds.")
+    ollama_timeout: Seconds = Field(
+        300.0, gt=0, le=86400, description="Limit on the wait for a backend's first byte; covers model load, seconds."
+    )
+    ollama_gap_timeout: Seconds = Field(
+        60.0, gt=0, le=3600, description="Limit on the silence between two chunks of an answer, seconds."
+    )
+    ollama_max_retries: int = Field(3, ge=1, le=10, description="Tries a job gets in all, the first included.")
+    enable_model_fallback: bool = Field(True, description="Let other models stand in for one that fails.")
+    fallback_models: NameList = Field(
+        default_factory=list,
+        description="Models that stand in for any other, in order, comma-separated; at most two are tried for a job.",
+    )
+    fallback_chains: ModelChains = Field(
+        default_factory=dict,
+        description="Models with stand-ins of their own, instead of FALLBACK_MODELS: a=b,c;d=e.",
+    )
+    fallback_timeout: Seconds = Field(60.0, gt=0, le=3600, description="Limit on one call of a stand-in, seconds.")
+    fallback_num_ctx: int = Field(
+        4096, ge=512, le=1_000_000, description="Context of a stand-in, tokens; more if the prompt needs it."
+    )
+    fallback_max_tokens: int = Field(1024, ge=1, le=1_000_000, description="Longest answer of a stand-in, tokens.")
+    answer_cache_enabled: bool = Field(
+        False,
+        description="Keep answers in Redis, to be given again to the same request of the same tenant, marked as stale, "
+        "when nothing can answer. Requests with tools, images or Cache-Control: no-store are left out.",
+    )
+    answer_cache_ttl: Seconds = Field(3600.0, ge=1, le=604800, description="How long an answer is kept, seconds.")
+    answer_cache_max_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Limit on all kept answers together, bytes."
+    )
+    answer_cache_max_answer_bytes: int = Field(256 * 1024, ge=64, description="Longer answers are not kept, bytes.")
+
+    @property
+    def fallback_policy(self) -> FallbackPolicy:
+        return FallbackPolicy(
+            enabled=self.enable_model_fallback,
+            models=self.fallback_models,
+            chains=self.fallback_chains,
+            context_tokens=self.fallback_num_ctx,
+            output_tokens=self.fallback_max_tokens,
+            timeout_s=self.fallback_timeout,
+        )
+
+    @property
+    def cache_policy(self) -> CachePolicy:
+        return CachePolicy(
+            ttl_s=self.answer_cache_ttl,
+            max_bytes=self.answer_cache_max_bytes,
+            max_answer_bytes=self.answer_cache_max_answer_bytes,
+        )
+
+    enable_circuit_breaker: bool = Field(
+        True, description="Stop calling hosts and models that keep failing, until a single call has shown them well."
+    )
+    circuit_breaker_failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open a circuit.")
+    circuit_breaker_failure_rate: float = Field(
+        0.5, gt=0, le=1, description="Share of failed calls within the window that opens a circuit."
+    )
+    circuit_breaker_min_calls: int = Field(
+        10, ge=1, le=100_000, description="Calls within the window before that share counts."
+    )
+    circuit_breaker_window: Seconds = Field(30.0, ge=1, le=3600, description="The window, seconds.")
+    circuit_breaker_open_time: Seconds = Field(
+        5.0, ge=0.1, le=3600, description="How long a circuit stays open the first time; then it doubles, seconds."
+    )
+    circuit_breaker_max_open_time: Seconds = Field(
+        60.0, ge=0.1, le=3600, description="Longest a circuit stays open before it is tried again, seconds."
+    )
+    circuit_breaker_successes: int = Field(
+        1, ge=1, le=100, description="Successful probes that close a half-open circuit."
+    )
+    circuit_breaker_probe_lease: Seconds = Field(
+        30.0, ge=1, le=3600, description="How long one call alone may probe a half-open circuit, seconds."
+    )
+    retry_budget_size: float = Field(
+        10.0, ge=1, le=100_000, description="Retries per model and host that all workers may make at once."
+    )
+    retry_budget_ratio: float = Field(0.2, ge=0, le=10, description="Retries that each success pays into that budget.")
+    retry_budget_per_second: float = Field(
+        1.0, ge=0.01, le=1000, description="Retries a second that it gains without successes."
+    )
+
+    @property
+    def breaker_policy(self) -> BreakerPolicy:
+        return BreakerPolicy(
+            failures=self.circuit_breaker_failures,
+            window_s=self.circuit_breaker_window,
+            failure_rate=self.circuit_breaker_failure_rate,
+            min_calls=self.circuit_breaker_min_calls,
+            open_s=self.circuit_breaker_open_time,
+            open_cap_s=max(self.circuit_breaker_open_time, self.circuit_breaker_max_open_time),
+            successes_to_close=self.circuit_breaker_successes,
+            probe_lease_s=self.circuit_breaker_probe_lease,
+        )
+
+    @property
+    def budget_policy(self) -> BudgetPolicy:
+        return BudgetPolicy(
+            size=self.retry_budget_size, per_success=self.retry_budget_ratio, per_s=self.retry_budget_per_second
+        )
+
+    @property
+    def call_timeouts(self) -> CallTimeouts:
+        return CallTimeouts(
+            connect_s=self.ollama_connect_timeout,
+            first_byte_s=self.ollama_timeout,
+            gap_s=self.ollama_gap_timeout,
+            total_s=self.worker_timeout,
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(tries=self.ollama_max_retries)
