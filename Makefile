@@ -41,6 +41,30 @@ chat: setup ## Ask something through the queue: make chat ARGS='"Why is the sky 
 health: setup ## Ask every service how it is
 	@$(ARRIERO) health $(ARGS)
 
+doctor: setup ## Look for what is wrong here, and say what to do about it
+	@$(ARRIERO) doctor $(ARGS)
+
+top: setup ## Watch queue, workers, models, circuits and hosts
+	@$(ARRIERO) top $(ARGS)
+
+config-check: setup ## Look at the settings of all services, and start nothing
+	@$(ARRIERO) config check $(ARGS)
+
+report: setup ## What the system monitor sees, and what it would change
+	@$(ARRIERO) monitor report $(ARGS)
+
+models-list: setup ## Models: where they are, how much they are used, how well they serve
+	@$(ARRIERO) models list $(ARGS)
+
+models-preload: setup ## Load the models of MODEL_PRELOAD_LIST, or those given: make models-preload ARGS=mistral
+	@$(ARRIERO) models preload $(ARGS)
+
+models-pull: setup ## Download a model: make models-pull ARGS=llama3.2
+	@$(ARRIERO) models pull $(ARGS)
+
+models-cleanup: setup ## Delete models nobody uses; shows the plan and asks: make models-cleanup ARGS=--dry-run
+	@$(ARRIERO) models cleanup $(ARGS)
+
 queue-stats: setup ## Jobs by state, waiting times, workers
 	@$(ARRIERO) queue stats $(ARGS)
 
@@ -74,6 +98,9 @@ test: setup-dev ## Set up and run every test but the slow ones
 
 test-integration: setup-dev ## Only the tests that look across services
 	@$(PYTHON) -m pytest tests/integration tests/contract tests/compat $(ARGS)
+
+test-load: setup-dev ## Many clients at once: make test-load ARGS="--clients 100 --seconds 60"
+	@$(PYTHON) -m tests.integration.load $(ARGS)
 
 test-watch: setup-dev ## Run the tests again whenever a file changes, the failed ones first
 	@$(PYTHON) -m tests.house.watch $(ARGS)
@@ -109,16 +136,19 @@ imports: setup-dev ## Check who imports whom
 	@.venv/bin/lint-imports
 
 documents: setup-dev ## Check that what is generated from code is up to date
-	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example
+	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example && $(ARRIERO) config reference --check docs/configuration.md
 
 # --- Generate ---
-docs: requirements env-example ## Write anew all that is generated from code
+docs: requirements env-example configuration ## Write anew all that is generated from code
 
 requirements: setup-dev ## Which requirements a test shows working; writes docs/requirements.md
 	@$(PYTHON) -m tests.house.trace
 
 env-example: setup ## Write .env.example from the settings classes
 	@$(ARRIERO) config env-example > .env.example.new && mv .env.example.new .env.example
+
+configuration: setup ## Write docs/configuration.md from the settings classes
+	@$(ARRIERO) config reference > docs/configuration.new && mv docs/configuration.new docs/configuration.md
 
 lock: setup-dev ## Write the lock files anew from pyproject.toml; ARGS=--upgrade takes the newest versions
 	@sh infra/setup/lock.sh $(ARGS)

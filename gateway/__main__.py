@@ -6,8 +6,16 @@ import functools
 
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
-from shared.lifecycle import ConfigFault, StopSignal, announce, exit_with_faults, read_settings, run_service
-from shared.telemetry.logging import configure_logging, logger
+from shared.lifecycle import (
+    ConfigFault,
+    StopSignal,
+    announce,
+    exit_with_faults,
+    open_logs,
+    read_settings,
+    run_service,
+)
+from shared.telemetry.logging import logger
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -27,9 +35,9 @@ async def serve(settings: GatewaySettings) -> None:
 def main() -> None:
     try:
         settings = read_settings(GatewaySettings)
+        open_logs("gateway", settings)
     except ConfigFault as fault:
         exit_with_faults("gateway", fault)
-    configure_logging("gateway", settings.log_level, settings.log_format)
     run_service("gateway", functools.partial(serve, settings))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.envelope import JSON
 from gateway.services import Services
+from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
 from shared.wire.openai_render import job_body, to_json

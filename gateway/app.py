@@ -11,7 +11,6 @@ from aiohttp import web
 
 from gateway import openapi as description
 from gateway.abandon import Abandoned
-from gateway.auth import KeyWatch
 from gateway.catalogue import Catalogue
 from gateway.connections import ConnectionLimits, GuardedRunner
 from gateway.load import LoadView
@@ -27,6 +26,7 @@ from gateway.routes.docs import OPENAPI
 from gateway.routes.health_answers import HEALTH_ANSWERS
 from gateway.services import SERVICES, VERSION, Services
 from gateway.settings import GatewaySettings
+from shared.access import KeyWatch
 from shared.api_keys import ApiKey, as_key_store, list_keys
 from shared.backends.ollama import OllamaBackend
 from shared.lifecycle import ConfigFault, listen
@@ -47,6 +47,7 @@ ROUTES: list[Route] = [
     *docs.ROUTES,
 ]
 CATALOGUE_CONNECTIONS = 2
+METRICS_PATH = "/metrics"
 GOODBYE_S = 1.0
 """For the last words of requests that outlived the drain."""
 
@@ -56,10 +57,11 @@ def build_app(services: Services) -> web.Application:
     # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
     app = web.Application(middlewares=[FrontMiddleware(services.settings)], client_max_size=0)
     app[SERVICES] = services
-    for route in ROUTES:
+    routes = [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH]
+    for route in routes:
         services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
     described = description.document(
-        ROUTES,
+        routes,
         version=VERSION,
         keys_required=not services.settings.on_loopback,
         more_answers=(*HEALTH_ANSWERS, *circuits.CIRCUIT_ANSWERS, *DEAD_LETTER_ANSWERS),
@@ -121,7 +123,7 @@ class Gateway:
         backends = [OllamaBackend(url, pool_size=CATALOGUE_CONNECTIONS) for url in settings.ollama_base_urls]
         for backend in backends:
             self._stack.push_async_callback(backend.aclose)
-        catalogue = Catalogue([backend.models for backend in backends])
+        catalogue = Catalogue([backend.models for backend in backends], settings.allowed_models)
         self._stack.push_async_callback(catalogue.stop)
         positions = PositionBoard(queue.positions)
         self._stack.push_async_callback(positions.stop)

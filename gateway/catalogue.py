@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared.backends.base import ModelInfo
 from shared.errors import BackendError, ModelNotFound
+from shared.model_names import is_allowed
 from shared.telemetry.logging import logger
 
 log = logger("catalogue")
@@ -58,8 +59,10 @@ class Listing:
 class Catalogue:
     """The cached list. Asking it costs nothing while it is fresh, and at most 2 s when it was never filled."""
 
-    def __init__(self, hosts: Sequence[ReadModels]) -> None:
+    def __init__(self, hosts: Sequence[ReadModels], allowed: Collection[str] = ()) -> None:
+        """`allowed`: ALLOWED_MODELS; other models are neither listed nor found. Empty: all are."""
         self._hosts = hosts
+        self._allowed = allowed
         self._listing = Listing()
         self._read_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -75,7 +78,11 @@ class Catalogue:
         return self._listing
 
     async def require(self, name: str) -> None:
-        """Raise ModelNotFound if all hosts answered and none has the model."""
+        """Raise ModelNotFound if the model is not allowed, or all hosts answered and none has it."""
+        if not is_allowed(name, self._allowed):
+            raise ModelNotFound(
+                "This gateway does not serve that model. GET /v1/models lists those it does.", param="model"
+            )
         wanted = canonical_name(name)
         if wanted in self._listing.models:
             if time.monotonic() - self._read_at >= FRESH_FOR_S:
@@ -96,7 +103,8 @@ class Catalogue:
         models: dict[str, ModelInfo] = {}
         for answer in answers:
             for info in answer or ():
-                models.setdefault(canonical_name(info.name), info)
+                if is_allowed(info.name, self._allowed):
+                    models.setdefault(canonical_name(info.name), info)
         answered = sum(answer is not None for answer in answers)
         self._listing = Listing(models, complete=answered == len(answers), answered=answered)
         self._read_at = time.monotonic()

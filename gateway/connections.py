@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from gateway.envelope import error_response, new_request_id, raw_answer
+from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
 from shared.telemetry.metrics import GatewayMetrics
 

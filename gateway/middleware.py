@@ -9,27 +9,25 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from multidict import CIMultiDict
+from structlog.contextvars import bind_contextvars
 
-from gateway.auth import allowed_host_names, bearer_token, check_host
-from gateway.envelope import SERVER_NAME, accepted_request_id, error_response
+from gateway.cors import CorsPolicy
 from gateway.route_table import Role, Route
-from gateway.services import ANYONE, CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Caller, Services
+from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
 from gateway.settings import GatewaySettings
-from shared.api_keys import KEY_PREFIX
+from shared.access import ANYONE, allowed_host_names, check_host, identify
+from shared.envelope import SERVER_NAME, accepted_request_id, error_response
 from shared.errors import (
     ArrieroError,
     ErrorRecord,
     Forbidden,
     MethodNotAllowed,
-    QueueUnavailable,
     RouteNotFound,
-    Unauthenticated,
 )
 from shared.telemetry.logging import logger
 
 log = logger("http")
 
-DEFAULT_TENANT = "default"
 CLIENT_CLOSED_REQUEST = 499
 NO_ROUTE = "none"
 _TOO_LATE_TO_GO_ON = frozenset({408, 413, 415})
@@ -46,6 +44,7 @@ def stamp(request: web.Request, headers: CIMultiDict[str]) -> None:
     job_headers = request.get(JOB_HEADERS)
     if job_headers:
         headers.update(job_headers)
+    headers.update(request.get(CORS_HEADERS, ()))
 
 
 class GatewayStopping(ArrieroError):
@@ -81,23 +80,6 @@ def route_of(request: web.Request, services: Services) -> Route:
     return route
 
 
-async def identify(request: web.Request, services: Services, *, on_loopback: bool) -> Caller:
-    """The caller, from the key alone. Raises Unauthenticated, or QueueUnavailable while no keys could be read yet."""
-    keys = services.keys
-    if keys.known and keys.count == 0 and on_loopback:
-        given = request.headers.get("Authorization", "")
-        if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
-            return Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
-        # The first key was made a moment ago, and here it is: from now on keys count.
-    token = bearer_token(request.headers)
-    key = None if token is None else await keys.recognise(token)
-    if key is None:
-        if not keys.known:
-            raise QueueUnavailable("The API keys cannot be read because Redis does not answer. Try again shortly.")
-        raise Unauthenticated()
-    return Caller(tenant=key.tenant, role=key.role, key_id=key.id)
-
-
 class FrontMiddleware:
     """The one middleware. Kept to one, because each layer costs every request."""
 
@@ -106,14 +88,16 @@ class FrontMiddleware:
     def __init__(self, settings: GatewaySettings) -> None:
         self._hosts = allowed_host_names(settings.allowed_hosts, settings.gateway_host)
         self._on_loopback = settings.on_loopback
-        self._logs_requests = settings.log_level in ("DEBUG", "INFO")
+        self._logs_requests = settings.most_logged in ("DEBUG", "INFO")
         self._debug = settings.debug
+        self._cors = CorsPolicy(frozenset(settings.cors_allowed_origins), settings.cors_allow_credentials)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         services = request.app[SERVICES]
         loop = asyncio.get_running_loop()
         started_at = request[STARTED_AT] = loop.time()
         request[REQUEST_ID] = accepted_request_id(request.headers.get("x-request-id"))
+        bind_contextvars(request_id=request[REQUEST_ID])
         request[CALLER] = ANYONE
         task = services.meter.began()
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
@@ -121,10 +105,19 @@ class FrontMiddleware:
             try:
                 if self._on_loopback:
                     check_host(request.host, self._hosts)
+                if self._cors.origins:
+                    request[CORS_HEADERS] = self._cors.answer_headers(request.headers.get("Origin"))
+                    if request.method == "OPTIONS" and (asked := self._cors.preflight_headers(request.headers)):
+                        status = 204
+                        allowed = web.Response(status=status, headers=asked)
+                        stamp(request, allowed.headers)
+                        return allowed
                 route = route_of(request, services)
                 path = route.path
                 if route.role is not Role.PUBLIC:
-                    caller = request[CALLER] = await identify(request, services, on_loopback=self._on_loopback)
+                    caller = request[CALLER] = await identify(
+                        request.headers, services.keys, on_loopback=self._on_loopback
+                    )
                     if not caller.role.allows(route.role):
                         raise Forbidden(f"This needs a key with the role {route.role} or higher.")
                 response = await handler(request)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from gateway.abandon import Abandoned
-from gateway.auth import KeyWatch
 from gateway.catalogue import Catalogue
 from gateway.load import LoadView
 from gateway.metrics_page import RequestMeter
@@ -16,23 +16,11 @@ from gateway.positions import PositionBoard
 from gateway.replies import Replies
 from gateway.route_table import Route
 from gateway.settings import GatewaySettings
-from shared.api_keys import Role
+from shared.access import Caller, KeyWatch
 from shared.queue.client import QueueClient
 from shared.telemetry.metrics import GatewayMetrics
 
 VERSION = "0.1.0"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who a request comes from. `key_id` is empty while no key exists and everyone on this machine is trusted."""
-
-    tenant: str
-    role: Role
-    key_id: str = ""
-
-
-ANYONE = Caller(tenant="", role=Role.PUBLIC)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +46,8 @@ class Services:
 SERVICES = web.AppKey("services", Services)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
+CORS_HEADERS = web.RequestKey("cors_headers", Mapping[str, str])
+"""What the answer tells a browser about pages of other origins."""
 JOB_HEADERS = web.RequestKey("job_headers", dict[str, str])
 """Headers about the job behind a request; every answer of the request carries them, errors too."""
 STARTED_AT = web.RequestKey("started_at", float)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from gateway.cors import ANY
+from shared.access import is_loopback
 from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS, MEMORY_PERCENT, QueueLimits
 from shared.settings import BaseServiceSettings, NameList, Seconds
 
@@ -27,6 +30,14 @@ class GatewaySettings(BaseServiceSettings):
         default_factory=list,
         description="Host names, comma-separated, that a request may be addressed to besides loopback names "
         "while the gateway listens on loopback; keeps web pages from reaching it by DNS rebinding.",
+    )
+    cors_allowed_origins: NameList = Field(
+        default_factory=list,
+        description="Origins, comma-separated, whose web pages may call the gateway, such as https://app.example; "
+        "* for any. Empty: none.",
+    )
+    cors_allow_credentials: bool = Field(
+        False, description="Let those pages send cookies and HTTP credentials along; not with *."
     )
     docs_enabled: Literal["auto", "true", "false"] = Field(
         "auto", description="The /docs page. auto: only while listening on loopback."
@@ -114,15 +125,19 @@ class GatewaySettings(BaseServiceSettings):
         30.0, ge=0, le=3600, description="How long running requests may go on after SIGTERM, seconds."
     )
 
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        for origin in self.cors_allowed_origins:
+            parts = urlsplit(origin)
+            if origin != ANY and (not parts.scheme or not parts.netloc or parts.path or parts.query):
+                yield f"CORS_ALLOWED_ORIGINS: {origin} is no origin; write scheme, host and port only: https://app:8443."
+        if self.cors_allow_credentials and ANY in self.cors_allowed_origins:
+            yield "CORS_ALLOW_CREDENTIALS: any page could act as its visitor; name the origins instead of *."
+
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the gateway."""
-        if self.gateway_host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.gateway_host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.gateway_host)
 
     @property
     def queue_limits(self) -> QueueLimits:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from shared.backends.base import Backend, LoadedModel, ModelInfo
 from shared.errors import ArrieroError
+from shared.model_names import same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,11 @@ class HostInventory:
     installed: Sequence[ModelInfo] = ()
     loaded: Sequence[LoadedModel] = ()
     error: str = ""
+
+    def has(self, model: str) -> bool:
+        """Whether it has the model on disk or, though its files are gone, in memory."""
+        names = {known.name for known in self.installed} | {known.name for known in self.loaded}
+        return same(model) in map(same, names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,66 +1,142 @@
-"""The monitor's composition root: its clients, its pages, its life."""
+"""The monitor's composition root: its clients, its collectors and channels, its pages, its life."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from monitor import host
+import aiohttp
+import msgspec
+
+from monitor.collect.gpu import GpuCollector
+from monitor.collect.host import HostCollector
+from monitor.collect.ollama import OllamaCollector
+from monitor.collect.queue import QueueCollector
+from monitor.collect.usage import UsageCollector
+from monitor.deliver.channels import Alertmanager, Channel, Slack, Webhook
+from monitor.deliver.ledger import Ledger
+from monitor.deliver.post import Post
+from monitor.deliver.teller import Teller
 from monitor.metrics import MonitorMetrics
-from monitor.settings import MonitorSettings
+from monitor.pages import Pages
+from monitor.report import readings
+from monitor.rules import rules
+from monitor.sampler import COLLECTORS, Sampler
+from monitor.settings import MonitorSettings, webhook_key
+from monitor.watch import Watch
+from shared.backends.ollama import OllamaBackend
 from shared.errors import QueueUnavailable
-from shared.lifecycle import StopSignal
+from shared.lifecycle import StopSignal, open_logs
+from shared.pages import PageGuard
 from shared.queue.client import QueueClient
-from shared.queue.stats import QueueStats
-from shared.status_server import HEALTHY, StatusServer, now_rfc3339
-from shared.telemetry.logging import configure_logging
+from shared.status_server import HEALTHY, StatusServer
+from shared.usage.reader import UsageReader
+
+COMPARE_AFTER_S = 1.0
+"""Rates need two readings; so far apart are those of `--once`."""
+COLLECTOR_LIMIT_S = 1.0
+"""What a collector may take besides the model servers' own limit: Redis is given up after 2 s by itself."""
 
 
-class Monitor:
-    """Reads the world when it is asked."""
+@asynccontextmanager
+async def sampling(settings: MonitorSettings, queue: QueueClient) -> AsyncIterator[Sampler]:
+    """A sampler and its connections to the model servers."""
+    async with AsyncExitStack() as closing:
+        backends = [OllamaBackend(url) for url in settings.ollama_base_urls]
+        for backend in backends:
+            closing.push_async_callback(backend.aclose)
+        sampler = Sampler(
+            host=HostCollector(settings.monitor_disk_paths),
+            gpu=GpuCollector(),
+            ollama=OllamaCollector(backends, settings.healthcheck_timeout),
+            queue=QueueCollector(queue, settings.monitor_window),
+            models=UsageCollector(UsageReader(queue.redis, queue.keys), settings.monitor_window),
+            client=queue,
+            limit_s=max(2.0, settings.healthcheck_timeout) + COLLECTOR_LIMIT_S,
+        )
+        closing.push_async_callback(sampler.stop)
+        yield sampler
 
-    def __init__(self, queue: QueueClient) -> None:
-        self._queue = queue
-        self.metrics = MonitorMetrics()
 
-    async def readiness(self) -> dict[str, str]:
-        try:
-            await self._queue.ping()
-        except QueueUnavailable as error:
-            return {"redis": error.message}
-        return {"redis": HEALTHY}
-
-    async def refresh(self) -> None:
-        self.metrics.update(host.snapshot(), await self._queue_stats())
-
-    async def report(self) -> dict[str, object]:
-        """Host and queue now; `queue` is null while Redis does not answer."""
-        stats = await self._queue_stats()
-        return {
-            "timestamp": now_rfc3339(),
-            "host": asdict(host.snapshot()),
-            "queue": None if stats is None else asdict(stats),
-        }
-
-    async def _queue_stats(self) -> QueueStats | None:
-        try:
-            return await self._queue.stats()
-        except QueueUnavailable:
-            return None
+def channels(settings: MonitorSettings, session: aiohttp.ClientSession) -> list[Channel]:
+    """Those that the settings name; none by default."""
+    post = Post(session, settings.alert_delivery_timeout)
+    found: list[Channel] = []
+    if settings.alert_webhook_url:
+        found.append(Webhook(post, settings.alert_webhook_url, webhook_key(settings.alert_webhook_secret)))
+    if slack := settings.alert_slack_url.get_secret_value():
+        found.append(Slack(post, slack))
+    if settings.alertmanager_url:
+        found.append(Alertmanager(post, settings.alertmanager_url))
+    return found
 
 
 async def run(settings: MonitorSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    configure_logging("monitor", settings.log_level, settings.log_format)
+    open_logs("monitor", settings)
     stop = StopSignal()
     stop.install()
-    queue = await QueueClient.connect(settings)
-    try:
-        monitor = Monitor(queue)
-        # The first reading of processor use has nothing to compare with; take it before anyone asks.
-        host.snapshot()
+    async with AsyncExitStack() as closing:
+        queue = await QueueClient.connect(settings)
+        closing.push_async_callback(queue.aclose)
+        sampler = await closing.enter_async_context(sampling(settings, queue))
+        session = await closing.enter_async_context(
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        )
+        all_rules = rules(settings)
+        metrics = MonitorMetrics(COLLECTORS, [(rule.name, str(rule.severity)) for rule in all_rules])
+        ledger = Ledger(queue.redis, queue.keys, settings.name)
+        teller = Teller(settings.name, channels(settings, session), ledger, metrics.deliveries)
+        teller.start()
+        closing.push_async_callback(teller.stop)
+        watch = Watch(
+            settings.name,
+            sampler,
+            all_rules,
+            teller,
+            metrics,
+            interval_s=settings.monitor_interval,
+            min_calls=settings.alert_min_calls,
+        )
+        # Before anyone asks; Redis and the model servers may come later.
+        await watch.look()
+        round_task = asyncio.create_task(watch.run(), name="rounds")
+        closing.push_async_callback(_end, round_task)
+
+        async def readiness() -> dict[str, str]:
+            try:
+                await queue.ping()
+            except QueueUnavailable as error:
+                return {"redis": error.message}
+            return {"redis": HEALTHY}
+
         server = StatusServer(
-            "monitor", monitor.metrics, monitor.readiness, refresh=monitor.refresh, routes={"/report": monitor.report}
+            "monitor",
+            metrics,
+            readiness,
+            pages=Pages(watch, settings.monitor_interval).all(),
+            guard=PageGuard.on(queue.redis, settings.queue_shard, settings.monitor_host),
+            identity={"monitor_id": settings.name},
+            metrics_enabled=settings.metrics_enabled,
         )
         await server.serve(settings.monitor_host, settings.monitor_port, stop)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def print_once(settings: MonitorSettings) -> None:
+    """Print one reading as JSON."""
+    open_logs("monitor", settings)
+    queue = await QueueClient.connect(settings)
+    try:
+        async with sampling(settings, queue) as sampler:
+            await sampler.sample()
+            await asyncio.sleep(COMPARE_AFTER_S)
+            found = msgspec.json.encode(readings(await sampler.sample()))
     finally:
         await queue.aclose()
+    print(msgspec.json.format(found, indent=2).decode())

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, cast
 
@@ -114,6 +114,20 @@ async def create_key(
     text, record = new_key(tenant=tenant, role=role, name=name, expires_in_s=expires_in_s, now=time.time())
     await redis.hset(Keys(shard).api_keys, record.id, _encode(record))
     return text, record
+
+
+async def import_key(redis: KeyStore, shard: str, text: str, *, tenant: str, role: Role, name: str = "") -> ApiKey:
+    """Store a key whose text was made elsewhere, such as in a secret file; again, and it is the same key.
+
+    Raises ValueError for text that is no key.
+    """
+    match = _KEY.fullmatch(text)
+    if match is None:
+        raise ValueError("key: expected ark_, 12 lower-case letters or digits, _ and 40 more")
+    _, fresh = new_key(tenant=tenant, role=role, name=name, now=time.time())
+    record = replace(fresh, id=match[1], secret_sha256=hash_secret(match[2]))
+    await redis.hset(Keys(shard).api_keys, record.id, _encode(record))
+    return record
 
 
 async def list_keys(redis: KeyStore, shard: str) -> list[ApiKey]:

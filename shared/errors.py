@@ -5,7 +5,8 @@
     |   |-- PayloadTooLarge 413       |-- UnsupportedMediaType 415
     |   |-- RequestTimeout 408        |-- IdempotencyMismatch 422
     |-- Unauthenticated 401, Forbidden 403, NotFound 404 (JobNotFound, DeadLetterNotFound, RouteNotFound,
-    |   ModelNotFound), MethodNotAllowed 405
+    |   ModelNotFound, OperationNotFound), MethodNotAllowed 405
+    |-- OperationConflict 409, ModelInUse 409
     |-- Overloaded 429                shed at the door: too many jobs wait
     |   |-- TenantQueueFull 429         |-- QueueBytesFull 503          |-- QueueTooSlow 503
     |   |-- MemoryPressure 503          `-- DeadlineUnreachable 503
@@ -139,6 +140,24 @@ class ModelNotFound(NotFound):
     """The model is not installed on any backend."""
 
     code = "model_not_found"
+
+
+class OperationNotFound(NotFound):
+    """No such operation. It may have been removed after its retention time."""
+
+    code = "operation_not_found"
+
+
+class OperationConflict(ArrieroError):
+    """Another operation on this model is under way. Wait for its end, or cancel it."""
+
+    code, kind, http_status = "operation_conflict", "invalid_request_error", 409
+
+
+class ModelInUse(ArrieroError):
+    """The model is pinned, or has jobs that wait or run."""
+
+    code, kind, http_status = "model_in_use", "invalid_request_error", 409
 
 
 class MethodNotAllowed(ArrieroError):

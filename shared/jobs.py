@@ -59,6 +59,12 @@ class Kind(StrEnum):
     CHAT = "chat"
     COMPLETION = "completion"
     EMBEDDING = "embedding"
+    MODEL_OP = "model_op"
+    MAINTENANCE = "maintenance"
+
+
+INFERENCE_KINDS = (Kind.CHAT, Kind.COMPLETION, Kind.EMBEDDING)
+"""What clients may ask for and workers run. The others are the model managers' own, in a shard of theirs."""
 
 
 class Priority(StrEnum):
@@ -82,7 +88,8 @@ class NewJob:
     model: str
     """The model as asked for."""
     request: object
-    """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest."""
+    """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation for a change to a
+    model."""
     tenant: str = "default"
     priority: Priority = Priority.NORMAL
     timeout_s: float = 600.0

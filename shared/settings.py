@@ -7,10 +7,17 @@ handed down.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.model_names import is_allowed
+from shared.secret_files import read_secret_files
+from shared.settings_sources import LayeredSource
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
 _SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -32,6 +39,30 @@ def parse_duration_s(value: Any) -> Any:
     return number * _SECONDS_PER[unit]
 
 
+def is_bare_milliseconds(value: Any) -> bool:
+    """Whether `parse_duration_s` takes this text for milliseconds though it does not say so."""
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    return match is not None and match[2] is None and float(match[1]) >= BARE_MILLISECONDS_FROM
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a settings field holds `Seconds`."""
+    return any(isinstance(mark, BeforeValidator) and mark.func is parse_duration_s for mark in field.metadata)
+
+
+def parse_ratio(value: Any) -> Any:
+    """A share of 0 to 1 from a fraction (`0.85`), a percentage (`85`, above 1), or either with a % sign (`85%`)."""
+    if not isinstance(value, str):
+        # As with durations: our own numbers are in the unit that we reckon in.
+        return value
+    number, percent, _ = value.strip().partition("%")
+    try:
+        amount = float(number)
+    except ValueError:
+        raise ValueError("expected a share such as 0.85, 85 or 85%") from None
+    return amount / 100 if percent or amount > 1 else amount
+
+
 def split_list(value: Any) -> Any:
     """A list from comma-separated text; a list stays as it is."""
     if isinstance(value, str):
@@ -39,22 +70,66 @@ def split_list(value: Any) -> Any:
     return value
 
 
+def split_chains(value: Any) -> Any:
+    """{"a": ["b", "c"], "d": ["e"]} from `a=b,c;d=e`; a mapping stays as it is."""
+    if not isinstance(value, str):
+        return value
+    chains: dict[str, Any] = {}
+    for entry in filter(None, map(str.strip, value.split(";"))):
+        model, equals, stand_ins = (part.strip() for part in entry.partition("="))
+        if not (model and equals):
+            raise ValueError("expected model=stand-in,stand-in;model=... such as llama3.2=mistral,phi3;llava=bakllava")
+        chains[model] = split_list(stand_ins)
+    return chains
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration_s)]
+Ratio = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_ratio)]
 NameList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
+ModelChains = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(split_chains)]
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LOG_LEVELS: tuple[LogLevel, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
+"""From the most to say to the least."""
 
 
-class BaseServiceSettings(BaseSettings):
-    """What every service reads."""
+class LayeredSettings(BaseSettings):
+    """Settings from the environment, `.env` and the YAML file (`shared.settings_sources`)."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, LayeredSource(settings_cls, dotenv_settings)
+
+    def conflicts(self) -> Iterator[str]:
+        """A sentence, naming the variable and the remedy, for each value that cannot hold here or beside another.
+
+        A service adds its own; whoever reads settings to start something refuses to go on with any.
+        """
+        yield from ()
+
+
+class BaseServiceSettings(LayeredSettings):
+    """What every service reads."""
 
     redis_url: str = Field(
         "redis://localhost:6379/9", description="Redis or Valkey, version 7 or later: redis://, rediss:// or unix://."
     )
     redis_username: str = Field("", description="Redis ACL user; overrides the one in REDIS_URL.")
     redis_password: SecretStr = Field(SecretStr(""), description="Redis password; overrides the one in REDIS_URL.")
+    redis_password_file: str = Field(
+        "", description="File that holds the Redis password; read when REDIS_PASSWORD is empty."
+    )
     redis_sentinels: NameList = Field(
         default_factory=list, description="Sentinel addresses host:port, comma-separated. Empty: no Sentinel."
     )
@@ -72,11 +147,74 @@ class BaseServiceSettings(BaseSettings):
         description="Ollama hosts, comma-separated. Also read as OLLAMA_BASE_URL, OLLAMA_API_URL, OLLAMA_URL.",
     )
     healthcheck_timeout: Seconds = Field(5.0, gt=0, le=60, description="Limit on one health probe, seconds.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severity that is logged."
+    allowed_models: NameList = Field(
+        default_factory=list,
+        description="Models that may be asked for, comma-separated; * stands for any letters, as in llama3.2:*. "
+        "Empty: all.",
     )
+    fallback_models: NameList = Field(
+        default_factory=list,
+        description="Models that stand in for any other, in order, comma-separated; at most two are tried for a job.",
+    )
+    fallback_chains: ModelChains = Field(
+        default_factory=dict,
+        description="Models with stand-ins of their own, instead of FALLBACK_MODELS: a=b,c;d=e.",
+    )
+    model_unload_timeout: Seconds = Field(
+        300.0,
+        ge=1,
+        le=7 * 86400,
+        description="How long a model that nobody uses stays in memory, seconds. Pinned models and those of "
+        "MODEL_PRELOAD_LIST stay.",
+    )
+    metrics_enabled: bool = Field(True, description="Serve /metrics. Off: the page does not exist.")
+    log_level: LogLevel = Field("INFO", description="Least severity that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere."
     )
+    log_file: str = Field(
+        "", description="File that is logged to as well, as JSON; services may share it. Empty: none."
+    )
+    log_file_level: LogLevel = Field("INFO", description="Least severity that goes into the file.")
+    log_file_max_bytes: int = Field(
+        10 * 1024 * 1024, ge=4096, description="From this size on the file is put aside as LOG_FILE.1, bytes."
+    )
+    log_file_backups: int = Field(5, ge=0, le=1000, description="Files put aside that are kept, the newest ones.")
+    log_file_max_age: Seconds = Field(
+        14 * 86400.0, ge=0, description="Files put aside longer ago are deleted, seconds; 0: never for their age."
+    )
     log_prompts: bool = Field(False, description="Write prompt and answer text into debug logs. Off: never.")
     debug: bool = Field(False, description="Adds details to error bodies. Not for production.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, values: Any) -> Any:
+        return read_secret_files(values, {"redis_password": "redis_password_file"})
+
+    def conflicts(self) -> Iterator[str]:
+        scheme = urlsplit(self.redis_url).scheme
+        if scheme not in REDIS_SCHEMES:
+            yield f"REDIS_URL: expected {', '.join(f'{one}://' for one in REDIS_SCHEMES)}, not {scheme or 'no scheme'}."
+        for entry in self.redis_sentinels:
+            if not entry.rpartition(":")[2].isdigit():
+                yield f"REDIS_SENTINELS: {entry} has no port; write host:port, such as {entry}:26379."
+        for url in self.ollama_base_urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+                yield f"OLLAMA_BASE_URLS: {url} is not the address of a host; write it as http://host:11434."
+        if not self.ollama_base_urls:
+            yield "OLLAMA_BASE_URLS: names no host; leave it out for http://localhost:11434."
+        yield from self.outside_allowed("FALLBACK_MODELS", self.fallback_models)
+        stand_ins = [model for chain in self.fallback_chains.values() for model in chain]
+        yield from self.outside_allowed("FALLBACK_CHAINS", dict.fromkeys(stand_ins))
+
+    def outside_allowed(self, variable: str, models: Iterable[str]) -> Iterator[str]:
+        """A sentence for each of a setting's models that ALLOWED_MODELS shuts out."""
+        for model in models:
+            if not is_allowed(model, self.allowed_models):
+                yield f"{variable}: {model} is not in ALLOWED_MODELS; add it there, or take it out here."
+
+    @property
+    def most_logged(self) -> LogLevel:
+        """The least severity that is logged anywhere, on the console or in the file."""
+        levels = (self.log_level, self.log_file_level) if self.log_file else (self.log_level,)
+        return min(levels, key=LOG_LEVELS.index)

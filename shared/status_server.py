@@ -1,21 +1,24 @@
-"""The status pages of a daemon: /health, /health/live, /health/ready and /metrics, on an aiohttp server of its own."""
+"""The status pages of a daemon: /health, /health/live, /health/ready and /metrics, on an aiohttp server of its own,
+with whatever pages the daemon adds (`shared.pages`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-import msgspec
 from aiohttp import web
 
+from shared.api_keys import Role
 from shared.lifecycle import StopSignal, announce, listen
+from shared.pages import Handler, Page, PageGuard, json_response
 from shared.telemetry.metrics import CONTENT_TYPE, Metrics
 
 HEALTHY = "healthy"
-_encode = msgspec.json.Encoder().encode
+MAX_BODY_BYTES = 16 * 1024
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 """State by dependency: `healthy`, or what is wrong."""
@@ -33,12 +36,8 @@ def now_rfc3339() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def json_response(body: object, status: int = 200) -> web.Response:
-    return web.Response(body=_encode(body), status=status, content_type="application/json")
-
-
 class StatusServer:
-    """Serves the status pages, and what `routes` adds. `refresh` runs before the metrics are rendered."""
+    """Serves the status pages, and `pages`. `refresh` runs before the metrics are rendered."""
 
     def __init__(
         self,
@@ -47,36 +46,53 @@ class StatusServer:
         readiness: Readiness,
         *,
         refresh: Refresh | None = None,
-        routes: Mapping[str, Callable[[], Awaitable[object]]] | None = None,
+        pages: Sequence[Page] = (),
+        guard: PageGuard | None = None,
         identity: Mapping[str, str] | None = None,
         optional: tuple[str, ...] = (),
+        metrics_enabled: bool = True,
     ) -> None:
-        """`routes`: path -> coroutine function whose value is sent as JSON to a GET. `identity` goes into every health
-        body. A dependency in `optional` may be away: the service then counts as ready, and says that it is degraded."""
+        """`guard` says who may call `pages`, and is needed for them. `identity` goes into every health body. A
+        dependency in `optional` may be away: the service then counts as ready, and says that it is degraded."""
+        if pages and guard is None:
+            raise ValueError("pages need a guard")
         self._service = service
         self._metrics = metrics
         self._readiness = readiness
         self._refresh = refresh
         self._identity = identity or {}
         self._optional = optional
-        self.app = web.Application(client_max_size=1024)
-        self.app.router.add_get("/health", self._health)
-        self.app.router.add_get("/health/live", self._live)
-        self.app.router.add_get("/health/ready", self._ready)
-        self.app.router.add_get("/metrics", self._render_metrics)
-        for path, produce in (routes or {}).items():
-            self.app.router.add_get(path, _sends(produce))
+        self._guard = guard or PageGuard("")
+        self.app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
+        open_pages: dict[str, Handler] = {
+            "/health": self._health,
+            "/health/live": self._live,
+            "/health/ready": self._ready,
+        }
+        if metrics_enabled:
+            open_pages["/metrics"] = self._render_metrics
+        for path, handler in open_pages.items():
+            self._add(Page(method="GET", path=path, handler=handler, role=Role.PUBLIC))
+        for page in pages:
+            self._add(page)
+
+    def _add(self, page: Page) -> None:
+        for method in ("GET", "HEAD") if page.method == "GET" else (page.method,):
+            route = self.app.router.add_route(method, page.path, _sends(page.handler))
+            self._guard.roles[route] = page.role
 
     async def serve(self, host: str, port: int, stop: StopSignal) -> None:
-        """Listen until `stop`. Raises ConfigFault when the address cannot be had."""
+        """Listen until `stop`. Raises ConfigFault when the address cannot be had, or would be open to everyone."""
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
+            await self._guard.start(f"{self._service.upper()}_HOST")
             _, bound_port = await listen(runner, self._service, host, port)
             announce(self._service, host, bound_port)
             await stop.wait()
         finally:
             await runner.cleanup()
+            await self._guard.stop()
 
     def _base(self, status: str) -> dict[str, object]:
         uptime_s = round(time.time() - self._metrics.started_at, 3)
@@ -104,8 +120,9 @@ class StatusServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-def _sends(produce: Callable[[], Awaitable[object]]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handler(_: web.Request) -> web.Response:
-        return json_response(await produce())
+def _sends(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def send(request: web.Request) -> web.StreamResponse:
+        answer = await handler(request)
+        return answer if isinstance(answer, web.StreamResponse) else json_response(answer)
 
-    return handler
+    return send

@@ -11,8 +11,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.backends.ollama import OllamaBackend
-from shared.jobs import Kind
-from shared.lifecycle import StopSignal
+from shared.jobs import INFERENCE_KINDS
+from shared.lifecycle import StopSignal, open_logs
+from shared.pins import KeepAlive
 from shared.queue.connection import connect
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.keys import Keys
@@ -20,8 +21,8 @@ from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
 from shared.status_server import HEALTHY, StatusServer, own_version
-from shared.telemetry.logging import configure_logging
 from shared.telemetry.metrics import WorkerMetrics
+from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
 from worker.guards import Guards
 from worker.hosts import Hosts
@@ -44,13 +45,17 @@ class WorkerService:
             probe_timeout_s=settings.healthcheck_timeout,
             slots=settings.worker_concurrency,
         )
-        self.observation = Observation(WorkerMetrics(settings.worker_id))
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
         # name.
         worker_id = f"{settings.worker_id}.{os.getpid()}.{secrets.token_hex(2)}"
         keys = Keys(settings.queue_shard)
         # Not the engine's: what waits here must never hold up a claim or a settlement.
         self._redis = connect(settings)
+        self.usage = UsageRecorder(self._redis, keys)
+        self.keep_alive = KeepAlive(self._redis, keys, unload_after_s=settings.model_unload_timeout)
+        self.observation = Observation(
+            WorkerMetrics(settings.worker_id), self.usage, sample_rate=settings.performance_sample_rate
+        )
         self.breakers = Breakers(
             self._redis,
             keys,
@@ -69,9 +74,11 @@ class WorkerService:
             guards=self.guards,
             fallback=settings.fallback_policy,
             cache=self.cache,
+            stay_s=self.keep_alive.seconds,
+            allowed=settings.allowed_models,
         )
         self.engine = QueueWorker(
-            dict.fromkeys(Kind, execution.run),
+            dict.fromkeys(INFERENCE_KINDS, execution.run),
             redis=connect(settings),
             blocking=connect(settings, socket_timeout_s=15.0),
             shard=settings.queue_shard,
@@ -114,12 +121,15 @@ class WorkerService:
             refresh=self.refresh,
             identity={"workerId": self.settings.worker_id},
             optional=("ollama",),
+            metrics_enabled=self.settings.metrics_enabled,
         )
         closed = (
             StopSignal()
         )  # not installed: the engine's signal handlers come first, the pages stay up through the drain
         serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
         await self.guards.start()
+        await self.usage.start()
+        await self.keep_alive.start()
         working = asyncio.create_task(self.engine.async_run())
         try:
             # The pages fail at once when their port is taken; the engine ends when it was told to.
@@ -133,6 +143,8 @@ class WorkerService:
             if self.cache is not None:
                 await self.cache.aclose()
             await self.guards.stop()
+            await self.keep_alive.stop()
+            await self.usage.stop()
             await self._redis.aclose(close_connection_pool=True)
             closed.request()
             await serving
@@ -142,5 +154,5 @@ class WorkerService:
 
 
 async def run(settings: WorkerSettings) -> None:
-    configure_logging("worker", settings.log_level, settings.log_format)
+    open_logs("worker", settings)
     await WorkerService(settings).run()

@@ -7,10 +7,9 @@ the plan (`worker.fallback`) where the last one stopped, and one number bounds t
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Any, cast
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
 
 from shared.backends.base import Backend, CallTimeouts
 from shared.errors import (
@@ -21,8 +20,10 @@ from shared.errors import (
     BackendTimeout,
     JobExpired,
     ModelLoading,
+    ModelNotFound,
     revive,
 )
+from shared.model_names import is_allowed
 from shared.queue.running import HandBack, RetryLater, RunningJob
 from shared.resilience.answer_cache import AnswerCache, digest
 from shared.resilience.backoff import RetryPolicy
@@ -30,19 +31,18 @@ from shared.resilience.budget import EMPTY_RETRY_S
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
-    Delta,
     EmbeddingAnswer,
     EmbeddingRequest,
-    Finish,
     Request,
     TextAnswer,
 )
 from shared.wire.codec import decode_error, encode
 from worker.choice import Choice, NothingFree, NothingInstalled, Trip
+from worker.collecting import collect
 from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
 from worker.guards import Guards
 from worker.hosts import Hosts
-from worker.observation import Observation
+from worker.observation import Observation, ObservedCall
 
 DEADLINE_MARGIN_S = 0.5
 """Kept back from a call's time limit, so that the timeout is still reported before the job expires."""
@@ -51,6 +51,7 @@ PAST_DEADLINE_S = 1.0
 LOADING_PATIENCE = 10
 """Runs in which a model may say that it is still loading; from then on that counts as a failure."""
 LOADING_PAUSE_CAP_S = 30.0
+STAY_S = 300.0
 
 Answer = TextAnswer | EmbeddingAnswer
 
@@ -77,7 +78,10 @@ class Execution:
         guards: Guards,
         fallback: FallbackPolicy | None = None,
         cache: AnswerCache | None = None,
+        allowed: Collection[str] = (),
+        stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
+        """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever."""
         self._hosts = hosts
         self._timeouts = timeouts
         self._policy = policy
@@ -86,11 +90,16 @@ class Execution:
         self._guards = guards
         self._choice = Choice(hosts, guards, tries=policy.tries)
         self._cache = cache
+        self._allowed = allowed
+        self._stay_s = stay_s
 
     async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
         """The canonical answer in msgpack. Raises RetryLater, HandBack, or the error that ends the job."""
         self._observe.claimed(job)
         request = job.request()
+        if not is_allowed(request.model, self._allowed):
+            # A gateway with other settings, or a replay, let it in.
+            raise ModelNotFound("ALLOWED_MODELS of the worker does not have the job's model.", param="model")
         trip = Trip(
             job=job, request=request, models=chain(request, self._fallback), failed=_failures(job), kind=job.kind
         )
@@ -160,8 +169,10 @@ class Execution:
             capabilities = await self._hosts.capabilities(route)
             request = simplified(request, route.model, self._fallback, capabilities)
         job.notes.backend, job.notes.model = route.host, route.model
-        with self._hosts.lease(route.host) as backend:
-            answer = await self._call(backend, job, request, timeouts)
+        # The manager decides how long models stay, not the caller.
+        request = replace(request, keep_alive=self._stay_s(route.model))
+        with self._hosts.lease(route.host) as backend, self._observe.call(job) as seen:
+            answer = await self._call(backend, job, request, timeouts, seen)
         answer.backend = route.host
         if is_fallback and isinstance(answer, TextAnswer):
             answer.fallback_from = trip.request.model
@@ -171,44 +182,20 @@ class Execution:
         self._remember(trip, answer)
         return answer
 
-    async def _call(self, backend: Backend, job: RunningJob, request: Request, timeouts: CallTimeouts) -> Answer:
+    @staticmethod
+    async def _call(
+        backend: Backend, job: RunningJob, request: Request, timeouts: CallTimeouts, seen: ObservedCall
+    ) -> Answer:
         match request:
             case EmbeddingRequest():
                 vectors = await backend.embed(request, request_id=job.id, timeouts=timeouts)
-                self._observe.answered(job, vectors.usage, vectors.timings)
+                seen.answered(vectors.usage, vectors.timings)
                 return vectors
             case ChatRequest():
                 stream = backend.chat(request, request_id=job.id, timeouts=timeouts)
             case CompletionRequest():
                 stream = backend.complete(request, request_id=job.id, timeouts=timeouts)
-        answer = await self._collect(stream, job, TextAnswer(model=request.model))
-        self._observe.answered(job, answer.usage, answer.timings)
-        return answer
-
-    async def _collect(self, stream: AsyncIterator[Delta | Finish], job: RunningJob, answer: TextAnswer) -> TextAnswer:
-        content: list[str] = []
-        thinking: list[str] = []
-        publish = job.publish if job.keeps_events else None
-        called_at = time.monotonic()
-        async with aclosing(cast("Any", stream)) as deltas:
-            async for item in deltas:
-                if isinstance(item, Finish):
-                    answer.finish_reason, answer.usage, answer.timings = item.reason, item.usage, item.timings
-                    continue
-                if job.notes.first_token_at is None:
-                    job.notes.first_token_at = time.time()
-                    self._observe.first_token(job, time.monotonic() - called_at)
-                if publish is not None:
-                    publish(item)
-                content.append(item.content)
-                if item.thinking:
-                    thinking.append(item.thinking)
-                if item.tool_calls:
-                    answer.tool_calls += item.tool_calls
-                if item.logprobs:
-                    answer.logprobs += item.logprobs
-        answer.content, answer.thinking = "".join(content), "".join(thinking)
-        return answer
+        return await collect(stream, job, request.model, seen)
 
     # -- after a failure --------------------------------------------------------------------------------------------
 

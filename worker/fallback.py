@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.backends.base import CallTimeouts
 from shared.errors import ArrieroError, BackendMisconfigured, BackendRejected
+from shared.model_names import same
 from shared.resilience.backoff import RetryPolicy, retry_delay_s
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request, Sampling
 
@@ -45,11 +46,6 @@ class FallbackPolicy:
     context_tokens: int = 4096
     output_tokens: int = 1024
     timeout_s: float = 60.0
-
-
-def same(model: str) -> str:
-    """What two spellings of one model's name have in common."""
-    return model.strip().lower().removesuffix(":latest")
 
 
 def chain(request: Request, policy: FallbackPolicy) -> list[str]:

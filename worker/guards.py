@@ -5,11 +5,12 @@ A thin face over `shared.resilience`, so that the execution speaks of routes and
 
 from __future__ import annotations
 
+from shared.model_names import same
 from shared.resilience.breaker_store import Admission, Breakers
 from shared.resilience.budget import RetryBudget
 from shared.resilience.circuits import host_circuit, model_circuit
 from shared.resilience.judgement import AskLoaded
-from worker.fallback import Route, same
+from worker.fallback import Route
 
 
 class Guards:

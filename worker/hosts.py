@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from shared.backends.base import Backend, LoadedModel
 from shared.errors import ArrieroError
-from worker.fallback import Route, same
+from shared.model_names import same
+from worker.fallback import Route
 from worker.pacing import Pace
 
 MISSING_FOR_S = 30.0

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+from zlib import crc32
 
 import psutil
 import structlog
 
-from shared.errors import ErrorRecord
+from shared.errors import ArrieroError, ErrorRecord, ModelNotFound
 from shared.queue.running import RunningJob
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
 from shared.telemetry.metrics import WorkerMetrics
+from shared.usage.fields import Call
+from shared.usage.recorder import UsageRecorder
 from shared.wire.canonical import Timings, Usage
 
 log = structlog.get_logger()
@@ -23,10 +30,13 @@ STATUS = {"queued": "released", "scheduled": "retried", "!": "lost"}
 
 
 class Observation:
-    """Fills the worker's metrics. Called in the hot path: no I/O, no formatting."""
+    """Fills the worker's metrics and the fleet's figures. Called in the hot path: no I/O, no formatting."""
 
-    def __init__(self, metrics: WorkerMetrics) -> None:
+    def __init__(self, metrics: WorkerMetrics, usage: UsageRecorder | None = None, *, sample_rate: float = 0.0) -> None:
+        """`sample_rate`: share of jobs, 0 to 1, whose figures are logged though all went well."""
+        self._sample_rate = sample_rate
         self.metrics = metrics
+        self.usage = usage
         self._worker = metrics.worker_id
         self._process = psutil.Process()
         self._stale_writes = 0
@@ -35,6 +45,10 @@ class Observation:
 
     def claimed(self, job: RunningJob) -> None:
         self._wait.observe(job.queue_wait_s)
+
+    def call(self, job: RunningJob) -> ObservedCall:
+        """`with observation.call(job) as seen:` around one call of the backend and model in the job's notes."""
+        return ObservedCall(self, job)
 
     def first_token(self, job: RunningJob, seconds: float) -> None:
         model = self.metrics.model_label(job.notes.model)
@@ -50,6 +64,7 @@ class Observation:
         self.metrics.fallbacks.labels(self._worker, step).inc()
 
     def answered(self, job: RunningJob, usage: Usage, timings: Timings) -> None:
+        job.usage = usage
         self.metrics.tokens.labels(self._worker, "prompt").inc(usage.prompt_tokens)
         self.metrics.tokens.labels(self._worker, "completion").inc(usage.completion_tokens)
         if timings.load_s >= LOAD_FROM_S:
@@ -64,12 +79,11 @@ class Observation:
         self.metrics.requests.labels(self._worker, model, status).inc()
         self.metrics.duration.labels(self._worker, model).observe(seconds)
         if error is not None and error.code and state not in ("cancelled", "queued"):
-            log.warning(
-                "job.failed", job_id=job.id, kind=job.kind, state=state, code=error.code, attempt=job.attempt,
-                backend=job.notes.backend, seconds=round(seconds, 3), error=error.message,
-            )  # fmt: skip
-        else:
-            log.debug("job.settled", job_id=job.id, state=state, attempt=job.attempt, seconds=round(seconds, 3))
+            log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=error.message)
+        elif is_sampled(job.id, self._sample_rate):
+            log.info("job.settled", **_figures(job, state, seconds))
+        elif log.is_enabled_for(logging.DEBUG):
+            log.debug("job.settled", **_figures(job, state, seconds))
 
     def refresh(
         self,
@@ -89,6 +103,71 @@ class Observation:
         m.lost_leases.labels(worker).inc(lost_leases - self._lost_leases)
         m.circuits.show((*split_name(circuit.name), circuit.state) for circuit in circuits)
         self._stale_writes, self._lost_leases = stale_writes, lost_leases
+
+
+class ObservedCall:
+    """One call of a backend, from its start to its end."""
+
+    __slots__ = ("_began", "_first_token_s", "_job", "_observation", "_timings", "_usage")
+
+    def __init__(self, observation: Observation, job: RunningJob) -> None:
+        self._observation = observation
+        self._job = job
+        self._began = 0.0
+        self._first_token_s: float | None = None
+        self._usage = Usage()
+        self._timings = Timings()
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return self
+
+    def first_token(self) -> None:
+        """The answer has begun."""
+        self._first_token_s = time.monotonic() - self._began
+        self._observation.first_token(self._job, self._first_token_s)
+
+    def answered(self, usage: Usage, timings: Timings) -> None:
+        """The answer is whole."""
+        self._usage, self._timings = usage, timings
+        self._observation.answered(self._job, usage, timings)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        recorder, notes = self._observation.usage, self._job.notes
+        # A host without the model was not used.
+        if recorder is None or isinstance(error, ModelNotFound):
+            return
+        if error is not None and not isinstance(error, ArrieroError):
+            recorder.touch(notes.model, notes.backend)  # cancelled: how it would have ended nobody knows
+            return
+        call = Call(
+            kind=self._job.kind,
+            seconds=time.monotonic() - self._began,
+            error=error.code if error is not None else "",
+            first_token_s=self._first_token_s,
+            tokens_in=self._usage.prompt_tokens,
+            tokens_out=self._usage.completion_tokens,
+            load_s=self._timings.load_s if self._timings.load_s >= LOAD_FROM_S else 0.0,
+        )
+        recorder.record(notes.model, notes.backend, call)
+
+
+def is_sampled(job_id: str, rate: float) -> bool:
+    """Whether a job is among the share `rate`, 0 to 1, of all: the same for each of its runs, on every worker."""
+    return crc32(job_id.encode()) < rate * 2**32
+
+
+def _figures(job: RunningJob, state: str, seconds: float) -> dict[str, object]:
+    """What a log line says of a run, besides the ids that are bound to it."""
+    figures: dict[str, object] = {
+        "job_id": job.id, "kind": job.kind, "state": state, "attempt": job.attempt, "model": job.notes.model,
+        "backend": job.notes.backend, "queue_wait_s": round(job.queue_wait_s, 3), "seconds": round(seconds, 3),
+    }  # fmt: skip
+    if job.usage is not None:
+        figures |= {"prompt_tokens": job.usage.prompt_tokens, "completion_tokens": job.usage.completion_tokens}
+    return figures
 
 
 def _status(state: str) -> str:

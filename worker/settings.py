@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import NoDecode
+from pydantic import Field
 
 from shared.backends.base import CallTimeouts
 from shared.resilience.answer_cache import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.budget import BudgetPolicy
-from shared.settings import BaseServiceSettings, NameList, Seconds, split_list
+from shared.settings import BaseServiceSettings, Ratio, Seconds
 from worker.fallback import FallbackPolicy
-
-
-def split_chains(value: Any) -> Any:
-    """{"a": ["b", "c"], "d": ["e"]} from `a=b,c;d=e`; a mapping stays as it is."""
-    if not isinstance(value, str):
-        return value
-    chains: dict[str, Any] = {}
-    for entry in filter(None, map(str.strip, value.split(";"))):
-        model, equals, stand_ins = (part.strip() for part in entry.partition("="))
-        if not (model and equals):
-            raise ValueError("expected model=stand-in,stand-in;model=... such as llama3.2=mistral,phi3;llava=bakllava")
-        chains[model] = split_list(stand_ins)
-    return chains
-
-
-ModelChains = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(split_chains)]
 
 
 class WorkerSettings(BaseServiceSettings):
@@ -58,15 +41,12 @@ class WorkerSettings(BaseServiceSettings):
         60.0, gt=0, le=3600, description="Limit on the silence between two chunks of an answer, seconds."
     )
     ollama_max_retries: int = Field(3, ge=1, le=10, description="Tries a job gets in all, the first included.")
+    performance_sample_rate: Ratio = Field(
+        0.1,
+        description="Share of jobs whose times and tokens are logged when they end well (`job.settled`); failures "
+        "always are.",
+    )
     enable_model_fallback: bool = Field(True, description="Let other models stand in for one that fails.")
-    fallback_models: NameList = Field(
-        default_factory=list,
-        description="Models that stand in for any other, in order, comma-separated; at most two are tried for a job.",
-    )
-    fallback_chains: ModelChains = Field(
-        default_factory=dict,
-        description="Models with stand-ins of their own, instead of FALLBACK_MODELS: a=b,c;d=e.",
-    )
     fallback_timeout: Seconds = Field(60.0, gt=0, le=3600, description="Limit on one call of a stand-in, seconds.")
     fallback_num_ctx: int = Field(
         4096, ge=512, le=1_000_000, description="Context of a stand-in, tokens; more if the prompt needs it."
@@ -133,6 +113,19 @@ class WorkerSettings(BaseServiceSettings):
         1.0, ge=0.01, le=1000, description="Retries a second that it gains without successes."
     )
 
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.circuit_breaker_open_time > self.circuit_breaker_max_open_time:
+            yield (
+                f"CIRCUIT_BREAKER_OPEN_TIME: {self.circuit_breaker_open_time:g} s is longer than "
+                f"CIRCUIT_BREAKER_MAX_OPEN_TIME, {self.circuit_breaker_max_open_time:g} s; raise that one, too."
+            )
+        if self.answer_cache_max_answer_bytes > self.answer_cache_max_bytes:
+            yield (
+                f"ANSWER_CACHE_MAX_ANSWER_BYTES: {self.answer_cache_max_answer_bytes} is more than the whole cache, "
+                f"ANSWER_CACHE_MAX_BYTES, {self.answer_cache_max_bytes}; lower it, or raise that one."
+            )
+
     @property
     def breaker_policy(self) -> BreakerPolicy:
         return BreakerPolicy(
@@ -141,7 +134,7 @@ class WorkerSettings(BaseServiceSettings):
             failure_rate=self.circuit_breaker_failure_rate,
             min_calls=self.circuit_breaker_min_calls,
             open_s=self.circuit_breaker_open_time,
-            open_cap_s=max(self.circuit_breaker_open_time, self.circuit_breaker_max_open_time),
+            open_cap_s=self.circuit_breaker_max_open_time,
             successes_to_close=self.circuit_breaker_successes,
             probe_lease_s=self.circuit_breaker_probe_lease,
         )

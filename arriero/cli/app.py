@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from arriero.cli import chat, circuits, config, dlq, doctor, embed, health, jobs, keys, queue, up, version
+from arriero.cli import (
+    chat,
+    circuits,
+    config,
+    dlq,
+    doctor,
+    embed,
+    health,
+    jobs,
+    keys,
+    models,
+    monitor,
+    queue,
+    top,
+    up,
+    version,
+)
 
 app = typer.Typer(
     name="arriero",
@@ -20,6 +36,9 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(queue.app, name="queue")
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(models.app, name="models")
+app.add_typer(monitor.app, name="monitor")
+app.command("top")(top.top)
 app.command("health")(health.health)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")

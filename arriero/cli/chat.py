@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 from arriero.cli.connection import Url, chat_model, client
-from arriero.cli.failures import CommandFailed
+from arriero.cli.failures import EXIT_INTERRUPTED, CommandFailed
 from arriero.cli.output import Json, print_json, print_json_line
 from arriero.errors import JobFailed
 from arriero.models import Chunk, Ended, Event, Job, Queued, Restart, Started
@@ -47,12 +47,12 @@ def chat(
         except KeyboardInterrupt:
             # Nobody waits for it any more.
             connected.cancel(job.id)
-            raise CommandFailed(f"interrupted; job {job.id} is cancelled", 130) from None
+            raise CommandFailed(f"interrupted; job {job.id} is cancelled", EXIT_INTERRUPTED) from None
 
 
 def show_events(events: Iterator[Event]) -> None:
     """Tokens on stdout as they come; waiting and restarts on stderr, where they do not disturb a pipe."""
-    notes = Console(stderr=True, highlight=False)
+    notes = Console(stderr=True, highlight=False, emoji=False)
     waiting: Status | None = notes.status("waiting for a worker") if notes.is_terminal else None
     if waiting:
         waiting.start()

@@ -27,13 +27,21 @@ def this_stack(settings: StackSettings) -> RunFile | None:
 
 
 def gateway_url(settings: StackSettings, given: str = "") -> str:
-    if given or settings.arriero_url:
-        return (given or settings.arriero_url).rstrip("/")
+    return service_url(settings, "gateway", given or settings.arriero_url)
+
+
+def service_url(settings: StackSettings, service: str, chosen: str = "") -> str:
+    """Where gateway, worker, manager or monitor is: as `chosen`, else by the running stack, else by settings."""
+    if chosen:
+        return chosen.rstrip("/")
     run = this_stack(settings)
-    if run is not None and run.gateway_url:
-        return run.gateway_url
-    host = "127.0.0.1" if settings.gateway_host in ("0.0.0.0", "::", "[::]") else settings.gateway_host
-    return f"http://{host}:{settings.gateway_port}"
+    if run is not None and service in run.urls:
+        return run.urls[service]
+    host, port = getattr(settings, f"{service}_host"), getattr(settings, f"{service}_port")
+    host = "127.0.0.1" if host in ("0.0.0.0", "::", "[::]") else host
+    return (
+        f"http://[{host}]:{port}" if ":" in host.strip("[]") and not host.startswith("[") else f"http://{host}:{port}"
+    )
 
 
 def client(given_url: str = "", timeout_s: float = 30.0) -> Client:

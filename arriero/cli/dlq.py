@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
-from arriero.cli.output import Json, Yes, clock, confirm, console, print_json, print_table, seconds
+from arriero.cli.output import Json, Yes, clock, confirm, console, counting, print_json, print_table, seconds
 
 if TYPE_CHECKING:
     from shared.jobs import Attempt, JobRecord
@@ -127,9 +127,12 @@ def replay(
             console().print(f"{job_id} {'was replayed before' if done.before else 'runs again'} as {done.id}")
         return
     confirm(f"Replay {_words(wanted)}?", yes)
-    outcome = _on_queue(
-        lambda letters: letters.replay_matching(wanted, per_second=per_second, model=on_model, most=most)
-    )
+    with counting("replaying") as on_progress:
+        outcome = _on_queue(
+            lambda letters: letters.replay_matching(
+                wanted, per_second=per_second, model=on_model, most=most, on_progress=on_progress
+            )
+        )
     if as_json:
         print_json(replayed_many_body(outcome))
     else:

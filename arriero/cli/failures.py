@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from arriero.errors import ApiError, ArrieroClientError, GatewayUnreachable
+from shared.settings_sources import UnreadableConfig
 
 EXIT_FAILED = 1
+EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
+EXIT_INTERRUPTED = 130
 
 
 class CommandFailed(Exception):
@@ -23,7 +27,7 @@ class CommandFailed(Exception):
 
 def reported() -> tuple[type[BaseException], ...]:
     """What `report` has words for. Anything else is a defect and keeps its traceback."""
-    return (CommandFailed, ArrieroClientError, ValidationError)
+    return (CommandFailed, ArrieroClientError, UnreadableConfig, ValidationError)
 
 
 def report(exc: BaseException) -> int:
@@ -44,10 +48,17 @@ def describe(exc: BaseException) -> tuple[str, int]:
     if isinstance(exc, ApiError):
         return _describe_api_error(exc)
     if isinstance(exc, ValidationError):
-        first = exc.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
-        return f"setting {name}: {first['msg']} (given: {str(first.get('input'))[:80]!r})", EXIT_CONFIG
+        # Without the values: one of them may be a secret.
+        faults = exc.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(_describe_fault(fault["loc"], fault["msg"]) for fault in faults), EXIT_CONFIG
+    if isinstance(exc, UnreadableConfig):
+        return str(exc), EXIT_CONFIG
     return str(exc), EXIT_FAILED
+
+
+def _describe_fault(place: Sequence[int | str], message: str) -> str:
+    name = ".".join(str(part) for part in place).upper()
+    return f"setting {name}: {message.removeprefix('Value error, ')}" if name else message.removeprefix("Value error, ")
 
 
 def _describe_api_error(exc: ApiError) -> tuple[str, int]:

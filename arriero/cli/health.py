@@ -9,8 +9,8 @@ import httpx
 import typer
 from rich.markup import escape
 
-from arriero.cli.connection import Url, gateway_url, this_stack
-from arriero.cli.failures import EXIT_UNAVAILABLE
+from arriero.cli.connection import Url, gateway_url, service_url, this_stack
+from arriero.cli.failures import EXIT_DEGRADED, EXIT_UNAVAILABLE
 from arriero.cli.output import Json, console, print_json, print_table, status
 from arriero.settings import StackSettings
 
@@ -28,7 +28,7 @@ class ServiceHealth:
 
 
 def health(as_json: Json = False, url: Url = "") -> None:
-    """Ask every service whether it is ready. Exit status 0 if all are, 69 if one is down, 1 if one is not ready."""
+    """Ask every service whether it is ready. Exit status 0 if all are, 69 if one is down, 3 if one is not ready."""
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda item: probe(*item), service_urls(url).items()))
     if as_json:
@@ -44,7 +44,7 @@ def health(as_json: Json = False, url: Url = "") -> None:
             console().print("what is down can be started with: make run")
         raise typer.Exit(EXIT_UNAVAILABLE)
     if "warn" in states:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_DEGRADED)
 
 
 def service_urls(given_gateway: str = "") -> dict[str, str]:
@@ -55,9 +55,9 @@ def service_urls(given_gateway: str = "") -> dict[str, str]:
         return {name: address for name, address in run.urls.items() if name != "simulator"}
     return {
         "gateway": gateway_url(settings, given_gateway),
-        "worker": f"http://127.0.0.1:{settings.worker_port}",
-        "manager": f"http://127.0.0.1:{settings.manager_port}",
-        "monitor": f"http://127.0.0.1:{settings.monitor_port}",
+        "worker": service_url(settings, "worker"),
+        "manager": service_url(settings, "manager", settings.arriero_manager_url),
+        "monitor": service_url(settings, "monitor", settings.arriero_monitor_url),
     }
 
 

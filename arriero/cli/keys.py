@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,8 +28,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key and show it, once."""
-    if role not in ROLES:
-        raise typer.BadParameter("expected inference, operator or admin", param_hint="--role")
+    _check_role(role)
     from arriero.cli import redis_access
     from shared.api_keys import Role, as_key_store, create_key
 
@@ -56,6 +56,37 @@ def create(
         f"{text}\n\nKey {key.id} of tenant {key.tenant}, role {key.role}. It is shown only now: keep it safe."
     )
     console().print("Use it: export ARRIERO_API_KEY=<key>   or the header   Authorization: Bearer <key>")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Holds the key's text.")],
+    tenant: Annotated[str, typer.Option(help="Whose jobs the key makes and sees.")],
+    role: Annotated[str, typer.Option(help="inference, operator or admin.")] = "inference",
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Store a key that was made elsewhere, such as in a secret file. Again: no other outcome."""
+    _check_role(role)
+    from arriero.cli import redis_access
+    from shared.api_keys import Role, as_key_store, import_key
+
+    text = file.read_text(encoding="utf-8").strip()
+
+    async def store() -> ApiKey:
+        async with redis_access.queue() as queue:
+            return await import_key(
+                as_key_store(queue.redis), queue.keys.shard, text, tenant=tenant, role=Role(role), name=name
+            )
+
+    try:
+        key = asyncio.run(store())
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    if as_json:
+        print_json(_public(key))
+        return
+    console().print(f"key {key.id} of tenant {key.tenant}, role {key.role}, is stored")
 
 
 @app.command("list")
@@ -96,6 +127,11 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's 
     if not asyncio.run(remove()):
         raise CommandFailed(f"there is no key {key_id}: `arriero keys list` shows them")
     console().print(f"key {key_id} is revoked")
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise typer.BadParameter("expected inference, operator or admin", param_hint="--role")
 
 
 def _public(key: ApiKey) -> dict[str, object]:

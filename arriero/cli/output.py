@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+PIPED_WIDTH = 200
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATUS_STYLES = {
     "succeeded": "green",
     "ok": "green",
@@ -32,7 +37,7 @@ STATUS_STYLES = {
 
 def console() -> Console:
     # Not cut at 80 columns where there is no terminal to tell its width.
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
 def print_json(value: Any) -> None:
@@ -46,13 +51,21 @@ def print_json_line(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        *columns, title=title or None, title_justify="left", box=None, pad_edge=False, show_header=any(columns)
+    )
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
         table.add_row(*row)
-    output = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-    output.print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False, emoji=False).print(table)
+        return
+    rendered = io.StringIO()
+    Console(highlight=False, emoji=False, width=PIPED_WIDTH, file=rendered).print(table)
+    # Without the blanks that fill up the last column: a pipe's end may compare lines.
+    for line in rendered.getvalue().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def status(text: str) -> str:
@@ -70,8 +83,26 @@ def seconds(value: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def size(count: float) -> str:
+    """Bytes for people, in steps of 1024."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.1f} {_UNITS[unit]}" if unit else f"{count:.0f} B"
+
+
 def clock(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if unix_s else "-"
+
+
+@contextmanager
+def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, if that is a terminal; what is yielded takes how many of how many are done."""
+    notes = Console(stderr=True, emoji=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True) as progress:
+        task = progress.add_task(doing, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def confirm(question: str, yes: bool) -> None:

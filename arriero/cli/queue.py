@@ -23,7 +23,7 @@ def stats(as_json: Json = False) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    print_table(("state", "jobs"), [(state, str(count)) for state, count in found.states.items()])
+    print_table(("state", "jobs"), [(state, str(count)) for state, count in sorted(found.states.items())])
     console().print()
     waiting = [(name, str(count)) for name, count in found.queued_by_class.items()]
     print_table(("class", "queued"), waiting)

@@ -31,6 +31,8 @@ def service_plans(settings: StackSettings, redis_url: str, ollama_urls: Sequence
     """The four services; `redis_url` empty means: as the services' own settings say."""
     given = {
         "OLLAMA_BASE_URLS": ",".join(ollama_urls),
+        # Its other names must not say anything else.
+        **dict.fromkeys(("OLLAMA_BASE_URL", "OLLAMA_API_URL", "OLLAMA_URL"), ""),
         "DRAIN_TIMEOUT": f"{DRAIN_S:g}s",
         "WORKER_DRAIN_TIMEOUT": f"{DRAIN_S:g}s",
     }

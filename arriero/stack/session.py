@@ -26,7 +26,7 @@ READY_WITHIN_S = 60.0
 REDIS_ANSWERS_WITHIN_S = 3.0
 AOF_LOADED_WITHIN_S = 60.0
 FIRST_CHAT_WITHIN_S = 300.0
-OWN_REDIS = {"redis_username": "", "redis_password": "", "redis_sentinels": ""}
+OWN_REDIS = {"redis_username": "", "redis_password": "", "redis_password_file": "", "redis_sentinels": ""}
 """The started server has no password; one from the environment would be refused by it."""
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 

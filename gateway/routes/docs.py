@@ -6,9 +6,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.envelope import JSON
 from gateway.route_table import Role, Route
 from gateway.services import SERVICES
+from shared.envelope import JSON
 from shared.errors import RouteNotFound
 
 STATIC = Path(__file__).resolve().parent.parent / "static"

@@ -99,7 +99,7 @@ class Simulator:
         router.add_get("/v1/models/{model:.+}", front.serve(openai.model, openai=True, body=False))
         router.add_post("/api/show", front.serve(models.show))
         router.add_post("/api/copy", front.serve(models.copy))
-        router.add_delete("/api/delete", front.serve(models.delete))
+        router.add_delete("/api/delete", front.serve(models.delete, logged=True))
         router.add_post("/api/pull", front.serve(self._pulls.pull, logged=True))
         for path in ("/api/create", "/api/push"):
             router.add_post(path, front.serve(models.not_simulated))

@@ -20,6 +20,7 @@ import math
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
+from structlog.contextvars import get_contextvars
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 from yarl import URL
 
@@ -217,6 +218,9 @@ class Upstream:
             headers["Content-Type"] = "application/json"
         if request_id:
             headers["x-request-id"] = request_id
+        # The job's id above is for us; the client's own id, as in our log lines, is for whoever compares logs.
+        if correlation_id := get_contextvars().get("request_id"):
+            headers["x-correlation-id"] = correlation_id
 
         async def send() -> aiohttp.ClientResponse:
             return await self._open_session().request(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -21,6 +22,7 @@ from shared.errors import (
 )
 from shared.jobs import JobRecord, NewJob, Priority, State
 from shared.lua import Field
+from shared.model_names import same
 from shared.queue import records
 from shared.queue.admission import QueueLimits, refusal
 from shared.queue.batch import Batcher
@@ -28,7 +30,7 @@ from shared.queue.connection import connect, within
 from shared.queue.dead_letters import DeadLetters
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
-from shared.queue.stats import QueueStats, read_stats
+from shared.queue.stats import QueueStats, read_calls, read_stats
 from shared.settings import BaseServiceSettings
 from shared.wire.codec import MAX_PAYLOAD_BYTES, encode, encode_job
 
@@ -100,7 +102,7 @@ class QueueClient:
         """
         payload = encode_job(
             job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-            private=job.private,
+            private=job.private, request_id=job.request_id,
         )  # fmt: skip
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
@@ -243,6 +245,24 @@ class QueueClient:
     async def stats(self) -> QueueStats:
         """Depths, oldest wait, totals, workers and what Redis promises."""
         return await self._call(lambda: read_stats(self.redis, self.keys))
+
+    async def unfinished_by_model(self) -> dict[str, int]:
+        """Jobs that wait or run, by the model they ask for; models without any are left out.
+
+        The scripts that accept and end jobs keep the count. Names are spelled as `shared.model_names.same` does.
+        """
+        jobs: Counter[str] = Counter()
+        fields: Any = await self._call(lambda: cast("Any", self.redis.hgetall(self.keys.unfinished_models)))
+        for model, count in fields.items():
+            jobs[same(model.decode())] += int(count)
+        return dict(jobs)
+
+    async def calls_by_model(self) -> dict[tuple[str, str], int]:
+        """Calls under way by (model, host), as the workers' last heartbeats have it, so up to 5 s old.
+
+        A job may be served by another model than it asks for; such a stand-in is found only here.
+        """
+        return await self._call(lambda: read_calls(self.redis, self.keys))
 
     async def ping(self) -> float:
         """Seconds for one round trip. Raises QueueUnavailable."""

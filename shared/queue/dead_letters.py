@@ -186,9 +186,11 @@ class DeadLetters:
 
     async def replay_matching(
         self, wanted: DeadLetterFilter, *, per_second: float = 0.0, model: str = "", most: int = MOST_AT_ONCE,
-        request_id: str = "",
+        request_id: str = "", on_progress: Callable[[int, int], None] | None = None,
     ) -> ReplayedMany:  # fmt: skip
         """Run again all that match and were not replayed yet, newest first.
+
+        `on_progress` hears how many of how many have been looked at.
 
         `per_second`: how many of them start each second; 0: all at once. The queue keeps the pace, since later ones
         are scheduled: nobody has to stay for it.
@@ -197,6 +199,8 @@ class DeadLetters:
         done: list[Replayed] = []
         lost = 0
         for start in range(0, min(len(chosen), most), _CHUNK):
+            if on_progress is not None:
+                on_progress(start, min(len(chosen), most))
             rows: list[tuple[Field, ...]] = []
             for place, job_id in enumerate(chosen[start : min(start + _CHUNK, most)], start):
                 delay_ms = int(place / per_second * 1000) if per_second > 0 else 0

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from signal import Signals
 from typing import Any, cast
 
@@ -22,15 +23,18 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import Retry, Worker, func
 from redis.exceptions import RedisError
+from structlog.contextvars import bind_contextvars
 
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired
 from shared.jobs import State
 from shared.queue import records
+from shared.queue.client import QueueClient
 from shared.queue.connection import REDIS_GONE
+from shared.queue.cron import CronEntry, Schedule
 from shared.queue.heartbeat import Heartbeats
 from shared.queue.keys import Keys
 from shared.queue.outbox import STALE, Outbox
-from shared.queue.running import HandBack, RetryLater, RunningJob, StopReason, Verdict
+from shared.queue.running import HandBack, JobFunction, RetryLater, RunningJob, StopReason, Verdict
 from shared.queue.scripts import Scripts
 from shared.wire.codec import decode_job, encode, encode_result
 
@@ -50,9 +54,6 @@ _STOP_VERDICTS: dict[StopReason, tuple[Verdict, ErrorRecord, float]] = {
     StopReason.DRAIN: (Verdict.RELEASED, ErrorRecord(code="", message=""), 0.0),
     StopReason.LOST: (Verdict.RELEASED, ErrorRecord(code="", message=""), 0.0),
 }
-
-JobFunction = Callable[[dict[str, Any], RunningJob], Awaitable[bytes]]
-"""Runs a job and gives its canonical answer in msgpack. Raises RetryLater, HandBack or an ArrieroError."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -82,8 +83,10 @@ class QueueWorker(Worker):
         options: EngineOptions,
         ctx: dict[str, Any] | None = None,
         scripts: Scripts | None = None,
+        cron: Sequence[CronEntry] = (),
     ) -> None:
         self.keys = Keys(shard)
+        self._schedule = Schedule(cron, QueueClient(redis, shard))
         super().__init__(
             [func(cast("Any", coroutine), name=name) for name, coroutine in functions.items()],
             queue_name=self.keys.queue_name,
@@ -93,6 +96,8 @@ class QueueWorker(Worker):
             job_completion_wait=max(1, round(options.drain_s)),
             handle_signals=options.handle_signals,
             health_check_key=f"{self.keys.root}arq-health:{options.worker_id}",
+            cron_jobs=self._schedule.jobs,
+            timezone=UTC,
             ctx=ctx,
             log_results=False,
         )
@@ -126,6 +131,11 @@ class QueueWorker(Worker):
 
     async def record_health(self) -> None:
         """arq's one-line health key is replaced by our heartbeats."""
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        """arq's turn of the clock, about once a second; what is due goes into our queue instead of arq's."""
+        if self.allow_pick_jobs:
+            await self._schedule.turn(n)
 
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
         """First signal: stop claiming, let jobs finish for `drain_s`. Second: hand them back now."""
@@ -278,7 +288,11 @@ class QueueWorker(Worker):
         try:
             stored = decode_job(payload)
             job.kind, job.raw_request, job.restartable = stored.f, stored.k.request, stored.k.restartable
-            job.tenant, job.private = stored.k.tenant, stored.k.private
+            job.tenant, job.private, job.request_id = stored.k.tenant, stored.k.private, stored.k.request_id
+            # On every log line of this run: each job has a task, and with it a context, of its own.
+            bind_contextvars(job_id=job.id, attempt=job.attempt)
+            if job.request_id:
+                bind_contextvars(request_id=job.request_id)
             function = self.functions.get(stored.f)
             if function is None:
                 raise ArrieroError(f"No worker of this release runs jobs of kind {stored.f!r}.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.queue.connection import REDIS_GONE
-from shared.queue.running import StopReason
+from shared.queue.running import RunningJob, StopReason
 from shared.queue.scripts import Scripts
 from shared.queue.stats import Heartbeat
 from shared.wire.codec import encode
@@ -84,7 +86,7 @@ class Heartbeats:
         held = {job_id: job.token for job_id, job in worker.running.items()}
         beat = Heartbeat(
             id=options.worker_id, pid=os.getpid(), slots=options.slots, running=len(held), version=options.version,
-            started_at=self._started_at, at=time.time(),
+            started_at=self._started_at, at=time.time(), calls=_calls(worker.running.values()),
         )  # fmt: skip
         lost, cancelled = await self._scripts.run(
             "renew",
@@ -120,3 +122,8 @@ class Heartbeats:
             finally:
                 with suppress(RedisError, OSError):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py 5
+
+
+def _calls(jobs: Iterable[RunningJob]) -> list[tuple[str, str, int]]:
+    calls = Counter((job.notes.model, job.notes.backend) for job in jobs if job.notes.model)
+    return [(model, backend, count) for (model, backend), count in calls.items()]

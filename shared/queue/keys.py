@@ -94,6 +94,11 @@ class Keys:
         """Hash, tenant -> its jobs that have not ended. A field goes with the last of them."""
         return f"{self.root}unfinished"
 
+    @property
+    def unfinished_models(self) -> str:
+        """Hash, model as its callers spell it -> its jobs that have not ended. A field goes with the last of them."""
+        return f"{self.root}unfinished-models"
+
     def tenant(self, tenant: str) -> str:
         """Zset, a tenant's job ids by creation time. Trimmed by the sweep once the records are gone."""
         return f"{self.root}tenant:{tenant}"
@@ -110,6 +115,10 @@ class Keys:
     def inbox(self, gateway_id: str) -> str:
         """Stream, what a gateway's clients wait for. TTL 60 s, renewed by its gateway, never made by a worker."""
         return f"{self.root}inbox:{gateway_id}"
+
+    def operation_slot(self, target: str) -> str:
+        """String, number of the latest operation on one model and host. TTL two retentions of an operation."""
+        return f"{self.root}op-slot:{target}"
 
     @property
     def workers(self) -> str:
@@ -174,3 +183,48 @@ class Keys:
         """Hash, what is left of a retry budget that is not full: v level (thousandths), t as of (ms). TTL until it
         would be full."""
         return f"{self.root}budget:{name}"
+
+    def alert(self, fingerprint: str) -> str:
+        """String, the monitor that told of an alert. TTL 15 min, renewed while it fires, deleted when it is over."""
+        return f"{self.root}alert:{fingerprint}"
+
+    # -- what models are used for (shared/usage) and which stay in memory (shared/pins.py, manager) --------------------
+
+    def usage(self, place: str) -> str:
+        """Hash, what the fleet did with a model on a host; fields in `shared/usage/fields.py`. TTL 180 days, renewed by
+        each use."""
+        return f"{self.root}usage:{place}"
+
+    @property
+    def usages(self) -> str:
+        """Zset, `model@host` -> when it was last used (ms). Trimmed at each flush, TTL as the figures'."""
+        return f"{self.root}usages"
+
+    @property
+    def usage_since(self) -> str:
+        """String, when recording began (ms). Permanent."""
+        return f"{self.root}usage-since"
+
+    def usage_batch(self, recorder: str) -> str:
+        """String, number of the last batch of figures taken from a worker. TTL 1 h, renewed by the next."""
+        return f"{self.root}usage-batch:{recorder}"
+
+    @property
+    def pins(self) -> str:
+        """Set, models that an operator keeps in memory. Permanent; owned by whoever pins and unpins."""
+        return f"{self.root}pins"
+
+    @property
+    def residents(self) -> str:
+        """String, msgpack list of models that the leading manager keeps in memory. TTL three of its rounds."""
+        return f"{self.root}residents"
+
+    @property
+    def leader(self) -> str:
+        """Hash, the manager that leads: token, name, epoch. TTL its lease."""
+        return f"{self.root}leader"
+
+    @property
+    def leader_epoch(self) -> str:
+        """String, number of the latest term of leadership; it only grows. Permanent."""
+        return f"{self.root}leader-epoch"

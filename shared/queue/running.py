@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from shared.errors import ArrieroError
 from shared.queue.records import AttemptNotes
-from shared.wire.canonical import Delta, Request
+from shared.wire.canonical import Delta, Request, Usage
 from shared.wire.codec import decode_request
+from shared.wire.operations import OperationProgress
 
 if TYPE_CHECKING:
     from shared.queue.outbox import Outbox
@@ -78,12 +80,16 @@ class RunningJob:
     raw_request: msgspec.Raw
     outbox: Outbox
     notes: AttemptNotes = field(default_factory=AttemptNotes)
-    pending: list[Delta] = field(default_factory=list)
+    pending: list[Delta | OperationProgress] = field(default_factory=list)
+    usage: Usage | None = None
+    """Tokens, once a backend has said how many."""
     published: int = 0
     """Chunks handed over so far; the next one's sequence number less one."""
     past: list[AttemptNotes] = field(default_factory=list)
     """What the earlier runs that failed noted, in order."""
     tenant: str = ""
+    request_id: str = ""
+    """Correlation id of the HTTP request that made the job."""
     private: bool = False
     """The caller wants no copy kept: neither stored for others of its tenant nor answered from such a store."""
 
@@ -101,7 +107,11 @@ class RunningJob:
         """The typed request. Raises BadRequest for one that does not fit."""
         return decode_request(self.kind, self.raw_request)
 
-    def publish(self, delta: Delta) -> None:
+    def publish(self, delta: Delta | OperationProgress) -> None:
         """Send a delta to whoever watches: the first at once, later ones gathered for a moment. Does not wait."""
         self.pending.append(delta)
         self.outbox.has_deltas(self, urgent=not self.published and len(self.pending) == 1)
+
+
+JobFunction = Callable[[dict[str, Any], RunningJob], Awaitable[bytes]]
+"""Runs a job and gives its canonical answer in msgpack. Raises RetryLater, HandBack or an ArrieroError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shared.jobs import Priority, State
+from shared.model_names import same
 from shared.queue.keys import Keys
 
 
@@ -24,6 +26,8 @@ class Heartbeat(msgspec.Struct):
     started_at: float
     at: float
     host: str = msgspec.field(default_factory=socket.gethostname)
+    calls: list[tuple[str, str, int]] = []
+    """Model, backend and number of the calls under way, for each. A stand-in's, where one is asked."""
 
 
 _heartbeat = msgspec.msgpack.Decoder(Heartbeat)
@@ -95,16 +99,28 @@ async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
 
 
 async def _workers(redis: Redis, keys: Keys, ids: list[str], now: float) -> list[WorkerInfo]:
-    if not ids:
-        return []
-    beats = [_heartbeat.decode(raw) for raw in await redis.mget([keys.worker(i) for i in ids]) if raw]
     return [
         WorkerInfo(
             id=b.id, host=b.host, pid=b.pid, slots=b.slots, running=b.running, version=b.version,
             seen_s_ago=max(0.0, now - b.at),
         )
-        for b in beats
+        for b in await _heartbeats(redis, keys, ids)
     ]  # fmt: skip
+
+
+async def _heartbeats(redis: Redis, keys: Keys, ids: list[str]) -> list[Heartbeat]:
+    if not ids:
+        return []
+    return [_heartbeat.decode(raw) for raw in await redis.mget([keys.worker(i) for i in ids]) if raw]
+
+
+async def read_calls(redis: Redis, keys: Keys) -> dict[tuple[str, str], int]:
+    """Calls under way by (model, host), added up over the live workers' heartbeats."""
+    found: Counter[tuple[str, str]] = Counter()
+    for beat in await _heartbeats(redis, keys, [raw.decode() for raw in await redis.zrange(keys.workers, 0, -1)]):
+        for model, host, calls in beat.calls:
+            found[same(model), host] += calls
+    return dict(found)
 
 
 async def durability(redis: Redis, *, aof: bool) -> str:

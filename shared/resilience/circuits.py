@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.jobs import Kind
+from shared.jobs import INFERENCE_KINDS
 from shared.resilience.breaker import BreakerState
 
 HOST_PREFIX = "host:"
 _HOST = r"[A-Za-z0-9._:\[\]-]{1,255}"
-NAME_PATTERN = rf"^(host:|({'|'.join(Kind)}):[A-Za-z0-9._:/-]{{1,255}}@){_HOST}$"
+NAME_PATTERN = rf"^(host:|({'|'.join(INFERENCE_KINDS)}):[A-Za-z0-9._:/-]{{1,255}}@){_HOST}$"
 """What a circuit's name looks like, for checking what operators type."""
 _NAME = re.compile(NAME_PATTERN)
 

@@ -24,6 +24,7 @@ from enum import StrEnum
 
 from shared.backends.base import LoadedModel
 from shared.errors import ArrieroError, BackendTimeout, BackendUnreachable
+from shared.model_names import same
 
 AskLoaded = Callable[[], Awaitable[Sequence[LoadedModel]]]
 """The models in the host's memory; raises an ArrieroError or TimeoutError when it does not say."""
@@ -66,10 +67,6 @@ async def judge_silence(error: BackendTimeout, model: str, ask: AskLoaded, *, fu
         loaded = await ask()
     except (ArrieroError, TimeoutError):
         return Judgement(Outcome.FAILURE, Outcome.IGNORED, error.code)
-    if full_wait and error.limit != "total" and any(_same(model, found.name) for found in loaded):
+    if full_wait and error.limit != "total" and any(same(model) == same(found.name) for found in loaded):
         return Judgement(Outcome.IGNORED, Outcome.FAILURE, error.code)
     return NO_VERDICT
-
-
-def _same(one: str, other: str) -> bool:
-    return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")

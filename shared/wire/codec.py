@@ -21,6 +21,7 @@ from shared.wire.canonical import (
     Request,
     TextAnswer,
 )
+from shared.wire.operations import ModelOperation, OperationAnswer, OperationProgress
 
 SCHEMA_VERSION = 1
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -40,6 +41,8 @@ class JobSpec:
     restartable: bool = False
     tenant: str = ""
     private: bool = False
+    request_id: str = ""
+    """Correlation id of the HTTP request, for the logs of whoever runs the job."""
 
 
 @dataclass(slots=True)
@@ -80,14 +83,19 @@ _requests: dict[str, msgspec.msgpack.Decoder[Any]] = {
     Kind.EMBEDDING: msgspec.msgpack.Decoder(EmbeddingRequest),
 }
 _text_answer = msgspec.msgpack.Decoder(TextAnswer)
+_operation = msgspec.msgpack.Decoder(ModelOperation)
+_operation_progress = msgspec.msgpack.Decoder(list[OperationProgress])
+_operation_answer = msgspec.msgpack.Decoder(OperationAnswer)
 _embedding_answer = msgspec.msgpack.Decoder(EmbeddingAnswer)
 
 
 def encode_job(
-    kind: str, request: object, *, restartable: bool, enqueued_ms: int, tenant: str = "", private: bool = False
-) -> bytes:
+    kind: str, request: object, *, restartable: bool, enqueued_ms: int, tenant: str = "", private: bool = False,
+    request_id: str = "",
+) -> bytes:  # fmt: skip
     spec = {
-        "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant, "private": private
+        "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant, "private": private,
+        "request_id": request_id,
     }  # fmt: skip
     return encode({"t": None, "f": kind, "a": (), "k": spec, "et": enqueued_ms})
 
@@ -120,6 +128,14 @@ def decode_request(kind: str, raw: msgspec.Raw) -> Request:
     return request
 
 
+def decode_operation(raw: msgspec.Raw) -> ModelOperation:
+    """The request of a `model_op` job. Raises BadRequest naming the field that does not fit."""
+    try:
+        return _operation.decode(raw)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise BadRequest(f"The operation is not valid: {exc}.") from exc
+
+
 def encode_result(
     *, succeeded: bool, value: bytes | ErrorRecord, attempt: int, kind: str, enqueued_ms: int, started_ms: int,
     finished_ms: int, queue_name: str, job_id: str,
@@ -138,6 +154,16 @@ def decode_result(stored: bytes) -> StoredResult:
 
 def decode_deltas(data: bytes) -> list[Delta]:
     return _deltas.decode(data)
+
+
+def decode_progress(data: bytes) -> list[OperationProgress]:
+    """A chunk of a `model_op` job."""
+    return _operation_progress.decode(data)
+
+
+def decode_operation_answer(data: bytes) -> OperationAnswer:
+    """The answer of a succeeded `model_op` job."""
+    return _operation_answer.decode(data)
 
 
 def decode_answer(kind: str, data: bytes) -> TextAnswer | EmbeddingAnswer:

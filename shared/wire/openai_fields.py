@@ -104,7 +104,8 @@ KeepAlive = Annotated[
                 {"type": "number", "minimum": -1, "maximum": YEAR_S},
                 {"type": "string", "pattern": KEEP_ALIVE_PATTERN, "maxLength": 64},
             ],
-            "description": "How long the model stays loaded afterwards: seconds, or a duration such as `5m`.",
+            "description": "Taken for compatibility, and not followed: how long models stay loaded is for the model "
+            "manager to decide.",
         }
     ),
 ]

@@ -41,6 +41,14 @@ class Worker:
     metrics_url: str
 
 
+@dataclass(slots=True, eq=False)
+class Daemon:
+    """A manager or a monitor."""
+
+    process: Process
+    url: str
+
+
 async def until(condition: Callable[[], Awaitable[object]], timeout_s: float, what: str) -> None:
     """Return once the condition holds. Raises TimeoutError naming `what`."""
     give_up_at = time.monotonic() + timeout_s
@@ -165,6 +173,15 @@ class Stack:
 
     async def start_workers(self, count: int, **env: str) -> list[Worker]:
         return list(await asyncio.gather(*(self.start_worker(**env) for _ in range(count))))
+
+    async def start_daemon(self, module: str, **env: str) -> Daemon:
+        """A `manager` or a `monitor`, once it answers. `env` is added to the stack's settings."""
+        port = free_port()
+        settings = {**self._env(), **env, f"{module.upper()}_PORT": str(port)}
+        process = self.processes.start(module, [sys.executable, "-m", module], settings)
+        daemon = Daemon(process, f"http://127.0.0.1:{port}")
+        await self._until_answers(daemon.url + "/health/live", f"a {module}", process)
+        return daemon
 
     def _env(self) -> dict[str, str]:
         return {

@@ -45,3 +45,9 @@ async def test_replacing_every_worker_costs_no_try() -> None:
 
 async def test_ready_jobs_do_not_wait_behind_running_ones() -> None:
     await held("F22")
+
+
+@pytest.mark.slow
+@pytest.mark.req("S1-102")
+async def test_managers_are_followed_and_jobs_need_none() -> None:
+    await held("F28")

@@ -15,6 +15,7 @@ import arq.connections
 import arq.constants
 import arq.worker
 import pytest
+from arq.cron import CronJob, cron, next_cron
 
 from shared.queue.engine import QueueWorker
 from tests.house.requirements import ROOT
@@ -84,12 +85,12 @@ PINS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "Worker.heart_beat": (
         arq.worker.Worker.heart_beat,
         "f2efb4160140423a",
-        "our poll iteration calls it when there are cron jobs",
+        "our poll iteration calls it when there are cron jobs; it calls run_cron with the time",
     ),
     "Worker.run_cron": (
         arq.worker.Worker.run_cron,
         "51813539106e3366",
-        "it enqueues through ArqRedis.enqueue_job, which our queue does not read: cron needs a bridge first",
+        "ours replaces it: it enqueues through ArqRedis.enqueue_job, which our queue does not read",
     ),
     "Worker.record_health": (
         arq.worker.Worker.record_health,
@@ -107,6 +108,17 @@ PINS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "main() calls it; the ACL file allows INFO and DBSIZE for it",
     ),
     "func": (arq.worker.func, "f44ddaf9b8a2bdbb", "our constructor names the job functions with it"),
+    "cron": (
+        cron,
+        "0a1f968cdb4e0e05",
+        "CronEntry.as_arq() makes arq's entries with it",
+    ),
+    "CronJob.calculate_next": (
+        CronJob.calculate_next,
+        "f339f479d37b409f",
+        "Schedule.turn() reads next_run after it, in the time zone it was given",
+    ),
+    "next_cron": (next_cron, "cab544d81f2da143", "the second it finds is part of a run's id"),
     "Retry.__init__": (arq.worker.Retry.__init__, "df55d563111a3cee", "_outcome() reads defer_score as milliseconds"),
 }
 CONSTANTS = {"job_key_prefix": "arq:job:", "result_key_prefix": "arq:result:", "default_queue_name": "arq:queue"}
@@ -135,7 +147,7 @@ def test_what_we_override_exists_to_be_overridden() -> None:
     ours = {name for name, value in vars(QueueWorker).items() if inspect.isfunction(value)}
     overridden = {name for name in ours if hasattr(arq.worker.Worker, name)}
     assert overridden == {
-        "__init__", "main", "record_health", "handle_sig_wait_for_completion", "close", "_poll_iteration",
+        "__init__", "main", "record_health", "handle_sig_wait_for_completion", "close", "_poll_iteration", "run_cron",
     }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.app import ROUTES, build_app
-from gateway.auth import KeyWatch, allowed_host_names, check_host
 from gateway.route_table import Role
+from shared.access import KeyWatch, allowed_host_names, check_host
 from shared.api_keys import ApiKey, as_key_store, create_key, new_key, revoke_key
 from shared.errors import Forbidden
 from shared.lifecycle import ConfigFault

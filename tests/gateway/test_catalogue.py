@@ -98,3 +98,13 @@ async def test_a_hanging_host_holds_nobody_up_for_long(monkeypatch: pytest.Monke
 
     async with asyncio.timeout(2):
         await Catalogue([hang]).require("anything")
+
+
+@pytest.mark.req("S1-83")
+async def test_models_outside_the_allow_list_do_not_exist() -> None:
+    listed = Catalogue([Host("mistral:latest", "qwen2.5:7b", "phi3")], ["Mistral", "qwen2.5:*"])
+    await listed.require("mistral")
+    await listed.require("QWEN2.5:7b")
+    assert set((await listed.listing()).models) == {"mistral:latest", "qwen2.5:7b"}
+    with pytest.raises(ModelNotFound, match="does not serve"):
+        await listed.require("phi3")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.envelope import accepted_request_id, retry_headers
+from shared.envelope import accepted_request_id, retry_headers
 from shared.errors import BadRequest, ErrorRecord, Overloaded, QueueUnavailable
 from tests.gateway.conftest import Served, StartGateway
 

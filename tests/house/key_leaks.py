@@ -20,9 +20,12 @@ MAY_LIVE_FOR_EVER = (
     r"gw:\{[^}]+\}:turns",
     r"gw:\{[^}]+\}:counters",
     r"gw:\{[^}]+\}:load",
-    r"gw:\{[^}]+\}:unfinished",
+    r"gw:\{[^}]+\}:unfinished(-models)?",
+    r"gw:\{[^}]+\}:usage-since",
+    r"gw:\{[^}]+\}:leader-epoch",
     # Configuration.
     r"gw:\{[^}]+\}:keys",
+    r"gw:\{[^}]+\}:pins",
 )
 _ALLOWED = re.compile("|".join(f"(?:{pattern})" for pattern in MAY_LIVE_FOR_EVER))
 NO_EXPIRY = -1

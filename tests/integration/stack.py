@@ -73,6 +73,17 @@ class Worker(Program):
         super().__init__("worker", (), {**ours, **settings}, folder, self.url + "/health/live")
 
 
+class Daemon(Program):
+    """The `manager` or the `monitor`."""
+
+    def __init__(self, service: str, folder: Path, settings: dict[str, str]) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__(
+            service, (), {f"{service.upper()}_PORT": str(port), **settings}, folder, self.url + "/health/live"
+        )
+
+
 class Stack:
     """Use as a context manager. Whatever was started through it ends with it."""
 
@@ -83,6 +94,7 @@ class Stack:
         self._settings = settings
         self.gateways: list[Gateway] = []
         self.workers: list[Worker] = []
+        self.daemons: dict[str, Daemon] = {}
         self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -131,9 +143,17 @@ class Stack:
         self.workers.append(worker)
         return worker
 
+    def daemon(self, service: str, **settings: str) -> Daemon:
+        """Start the `manager` or the `monitor`, without waiting for it."""
+        daemon = Daemon(service, self._folder(service), self.settings(**settings))
+        self._ending.callback(daemon.stop)
+        daemon.start()
+        self.daemons[service] = daemon
+        return daemon
+
     def wait(self) -> None:
         """Until everything that was started is up."""
-        for program in (self.simulator, *self.gateways, *self.workers):
+        for program in (self.simulator, *self.gateways, *self.workers, *self.daemons.values()):
             program.wait()
 
     @property
@@ -148,17 +168,31 @@ class Stack:
 
     def command(self, *arguments: str, **settings: str) -> str:
         """What `arriero <arguments>` prints, run as a process. Raises AssertionError when it fails."""
-        done = subprocess.run(
+        done = self.run(*arguments, **settings)
+        assert done.returncode == 0, f"arriero {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """`arriero <arguments>` as a process at the end of pipes."""
+        return subprocess.run(
             [sys.executable, "-m", "arriero", *arguments],
-            env=clean_environment(self.settings(**settings)),
+            env=self.environment(**settings),
             cwd=self._root,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=COMMAND_LIMIT_S,
             check=False,
         )
-        assert done.returncode == 0, f"arriero {arguments}: {done.stdout}{done.stderr}"
-        return done.stdout
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """A command's, told where the parts of this stack are."""
+        urls = {f"ARRIERO_{service.upper()}_URL": daemon.url for service, daemon in self.daemons.items()}
+        if self.gateways:
+            urls["ARRIERO_URL"] = self.url
+        if self.workers:
+            urls["WORKER_PORT"] = self.workers[0].url.rpartition(":")[2]
+        return clean_environment(self.settings(**{**urls, **settings}))
 
     def create_key(self, tenant: str, role: str = "inference", **settings: str) -> dict[str, Any]:
         """A new API key, with its `id` and, as `key`, its text."""

@@ -6,11 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
-from manager.app import Manager
-from manager.inventory import ask_hosts, by_model
+from manager.inventory import HostInventory, ask_hosts, by_model
+from manager.metrics import ManagerMetrics
 from shared.backends.base import Backend, LoadedModel, ModelInfo
 from shared.errors import ArrieroError, BackendUnreachable
-from shared.status_server import HEALTHY
 
 
 @dataclass
@@ -60,17 +59,19 @@ async def test_models_over_hosts() -> None:
     ]
 
 
-async def test_ready_while_one_host_answers() -> None:
-    good, gone = Host("a:1"), Host("b:1", error=BackendUnreachable("refused"))
-    assert await Manager(backends(gone, good), 1).readiness() == {"ollama": HEALTHY}
-    assert await Manager(backends(gone), 1).readiness() == {"ollama": "b:1: refused"}
-
-
-async def test_metrics_tell_hosts_apart() -> None:
-    good, gone = Host("a:1", [ModelInfo(name="m")]), Host("b:1", error=BackendUnreachable("refused"))
-    manager = Manager(backends(good, gone), 1)
-    await manager.refresh()
-    text = manager.metrics.render().decode()
+def test_metrics_tell_hosts_apart_and_forget_what_is_gone() -> None:
+    metrics = ManagerMetrics()
+    loaded = HostInventory(host="a:1", installed=[ModelInfo(name="m")], loaded=[LoadedModel(name="m", size_bytes=5)])
+    metrics.update([loaded, HostInventory(host="b:1", error="refused")])
+    metrics.models.show_scores({"m": 40.0})
+    text = metrics.render().decode()
     assert 'arriero_manager_host_up{host="a:1"} 1.0' in text
     assert 'arriero_manager_host_up{host="b:1"} 0.0' in text
     assert 'arriero_manager_models_installed{host="a:1"} 1.0' in text
+    assert 'arriero_manager_model_loaded_bytes{host="a:1",model="m"} 5.0' in text
+    assert 'arriero_manager_model_score{model="m"} 40.0' in text
+    metrics.update([HostInventory(host="a:1")])
+    metrics.models.show_scores({})
+    text = metrics.render().decode()
+    assert "arriero_manager_model_loaded_bytes{" not in text
+    assert "arriero_manager_model_score{" not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ async def test_a_completion_is_run(setting: Setting) -> None:
     async with bench(*setting, [backend]) as on:
         record = await on.run(NewJob(kind=Kind.COMPLETION, model=request.model, request=request))
     assert answer_of(record).content == "ok"
-    assert backend.calls == [request]
+    assert backend.calls == [replace(request, keep_alive=300.0)]
 
 
 @pytest.mark.req("S1-04")

@@ -17,6 +17,7 @@ from shared.errors import (
     BackendUnreachable,
     ModelFault,
 )
+from shared.model_names import same
 from shared.resilience.backoff import RetryPolicy
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Sampling
 from worker.fallback import (
@@ -28,7 +29,6 @@ from worker.fallback import (
     needs,
     next_try_s,
     routes,
-    same,
     simplified,
     turn,
 )

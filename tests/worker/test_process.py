@@ -18,7 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.jobs import State
+from shared.pins import Pins
 from shared.queue.client import QueueClient
+from shared.usage.reader import UsageReader
 from tests.conftest import WaitUntil
 from tests.house.redis_server import free_port
 from tests.shared.backends.scripted_server import ScriptedServer, stream, whole
@@ -215,3 +217,29 @@ def _children(pid: int, *, without: int) -> int:
 async def _named(workers: Any, count: int) -> bool:
     # The one that was killed stays on the list until its heartbeat lapses.
     return len(await workers()) >= count
+
+
+@pytest.mark.req("S1-36", "S1-87")
+async def test_a_process_tells_ollama_how_long_models_stay_and_the_fleet_what_it_used(
+    client: QueueClient, redis_url: str, wait_until: WaitUntil
+) -> None:
+    async with (
+        ScriptedServer(scripts=OLLAMA) as ollama,
+        process(redis_url, OLLAMA_BASE_URL=ollama.url, MODEL_UNLOAD_TIMEOUT="77s", FALLBACK_MODELS="phi3") as child,
+    ):
+        await listening_url(child)
+        jobs = []
+
+        async def is_kept(for_s: float) -> bool:
+            jobs.append(chat())
+            await client.enqueue(jobs[-1])
+            await wait_until(lambda: has_state(client, jobs[-1].id, State.SUCCEEDED), description="the answer")
+            return bool([seen for seen in ollama.requests if seen.path == "/api/chat"][-1].json["keep_alive"] == for_s)
+
+        assert await is_kept(77)
+        await Pins(client.redis, client.keys).pin("llama3.2:latest")
+        await wait_until(lambda: is_kept(-1), 20.0, description="the worker heard of the pin")
+        child.send_signal(signal.SIGTERM)
+        code, _ = await ended(child)
+    [usage] = await UsageReader(client.redis, client.keys).read()
+    assert (code, usage.model, usage.calls, usage.failures) == (0, "llama3.2", len(jobs), 0)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from tests.chaos.campaign import Campaign
 from tests.chaos.outcome import Outcome
 from tests.chaos.scenarios import (
+    daemons,
     gateway_kills,
     idle_slot,
     named_steps,
@@ -24,5 +25,6 @@ SCENARIOS: dict[str, Callable[[Campaign], Awaitable[Outcome]]] = {
     "F6": redis_kills.run,
     "F15": rolling_drain.run,
     "F22": idle_slot.run,
+    "F28": daemons.run,
 }
 """In the order of the fault campaign's list."""

@@ -13,9 +13,9 @@ from shared.lua import Field
 from shared.queue.admission import QueueLimits
 from shared.queue.client import QueueClient
 from shared.queue.connection import connect
-from shared.queue.engine import EngineOptions, JobFunction, QueueWorker
+from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.keys import Keys
-from shared.queue.running import RunningJob
+from shared.queue.running import JobFunction, RunningJob
 from shared.queue.scripts import Scripts
 from shared.settings import BaseServiceSettings
 from shared.wire.canonical import ChatRequest, Message, TextAnswer

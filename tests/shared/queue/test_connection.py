@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,10 @@ from shared.settings import BaseServiceSettings
 from shared.wire.canonical import Delta
 from shared.wire.events import Chunk, Ended
 from tests.conftest import WaitUntil
+from tests.house.guarded_redis import PASSWORD, guarded_redis, refused
 from tests.house.redis_server import DATABASE, RedisServer, free_port, server_binary
-from tests.house.requirements import ROOT
 from tests.shared.queue.rig import ANSWER, Gate, chat, settings_for, working
 from tests.shared.queue.test_leases import has_state, read
-
-ACL_FILE = ROOT / "infra" / "redis" / "users.acl"
-PASSWORD = "correct horse"
 
 
 async def ping(settings: BaseServiceSettings) -> bool:
@@ -245,20 +241,8 @@ async def _accepts(client: QueueClient, job: Any) -> bool:
 @pytest.fixture
 def guarded() -> Iterator[tuple[RedisServer, Any]]:
     """A server under the shipped ACL file, and its administrator's client."""
-    digest = sha256(PASSWORD.encode()).hexdigest()
-    with tempfile.TemporaryDirectory(prefix="arriero-acl-") as folder:
-        users = Path(folder) / "users.acl"
-        shipped = ACL_FILE.read_text()
-        assert shipped.count("#" + "0" * 64) == 1, "the shipped file lets nobody in before a password is set"
-        admin = f"user admin on #{digest} ~* &* +@all\n"
-        # The server fixture asks without a password whether the server is there.
-        probe = "user default on nopass -@all +ping +select\n"
-        users.write_text(shipped.replace("user default off\n", probe).replace("0" * 64, digest) + admin)
-        with (
-            RedisServer(("--aclfile", str(users), "--enable-debug-command", "yes")) as server,
-            Redis(port=server.port, db=DATABASE, username="admin", password=PASSWORD) as direct,
-        ):
-            yield server, direct
+    with guarded_redis() as both:
+        yield both
 
 
 async def test_the_whole_road_runs_under_the_shipped_acl(
@@ -296,8 +280,7 @@ async def test_the_whole_road_runs_under_the_shipped_acl(
     await replies._redis.aclose(close_connection_pool=True)
     await client.aclose()
 
-    refused = [entry for entry in admin.acl_log() if entry["username"] == "arriero" and entry["object"] != "config|get"]
-    assert refused == []
+    assert refused(admin) == []
 
 
 @pytest.mark.parametrize(

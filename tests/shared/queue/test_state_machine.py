@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -41,6 +42,11 @@ WORKERS = st.sampled_from(("w1", "w2"))
 SOURCES = clocked_sources()
 Run = tuple[str, str, int]
 """(job, token, attempt): one run, current or stale."""
+
+
+def model_of(job_id: str) -> str:
+    """The model a job asks for: three of them in turn."""
+    return f"m{int(job_id[-3:]) % 3}"
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -78,8 +84,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _enqueue(self, job_id: str, priority: str, fingerprint: str, timeout: int, delay: int) -> None:
         [reply] = self.run(
-            "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", "m", "t", timeout, delay, "g1", "1",
-            fingerprint, b"", "r", RETENTION_MS,
+            "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", model_of(job_id), "t", timeout, delay, "g1",
+            "1", fingerprint, b"", "r", RETENTION_MS,
         )  # fmt: skip
         assert reply.decode().split(" ")[0] == self.model.enqueue(job_id, priority, fingerprint, timeout, delay, "g1")
 
@@ -228,18 +234,21 @@ class QueueMachine(RuleBasedStateMachine):
         pipe.hgetall(self.keys.counters)
         pipe.hget(self.keys.load, "bytes")
         pipe.hgetall(self.keys.unfinished)
+        pipe.hgetall(self.keys.unfinished_models)
         pipe.zrange(self.keys.dead_letters, 0, -1)
         for priority in CLASSES:
             pipe.zrange(self.keys.ready(priority), 0, -1)
         for job in jobs:
             pipe.hgetall(self.keys.record(job.id))
             pipe.exists(self.keys.payload_root + job.id)
-        alarms, counters, held, tenants, dead, high, normal, low, *rows = await pipe.execute()
+        alarms, counters, held, tenants, models, dead, high, normal, low, *rows = await pipe.execute()
 
         assert {i.decode(): int(at) for i, at in alarms} == {j.id: j.alarm for j in jobs if not j.is_over}
         unfinished = sum(not job.is_over for job in jobs)
         assert int(held or 0) == unfinished * len(b"payload")
         assert tenants == ({b"t": b"%d" % unfinished} if unfinished else {})
+        by_model = Counter(model_of(job.id) for job in jobs if not job.is_over)
+        assert {name.decode(): int(count) for name, count in models.items()} == by_model
         assert {i.decode() for i in dead} == {job.id for job in jobs if job.state == "dead_lettered"}
         for priority, ids in zip(CLASSES, (high, normal, low), strict=True):
             assert [i.decode() for i in ids] == [job.id for job in self.model.ready(priority)]

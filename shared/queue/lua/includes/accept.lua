@@ -19,7 +19,7 @@ local function accept(i, id, payload, class, kind, model, tenant, timeout, delay
   end
   redis.call('ZADD', root .. 'tenant:' .. tenant, now, id)
   redis.call('SADD', root .. 'tenants', tenant)
-  hold(tenant, 1, #payload)
+  hold(tenant, model, 1, #payload)
   count(state, 1)
   count('accepted', 1)
   return state

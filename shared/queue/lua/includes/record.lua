@@ -24,22 +24,26 @@ end
 -- Counter changes are gathered and written once a call.
 local changes = {}
 local function count(name, by) changes[name] = (changes[name] or 0) + by end
--- So are changes to what the shard holds: unfinished jobs of each tenant, and the bytes of their payloads.
-local held_bytes, held_jobs = 0, {}
-local function hold(tenant, jobs, bytes)
+-- So are changes to what the shard holds: unfinished jobs of each tenant and for each model, and the bytes of their payloads.
+local held_bytes, held_jobs, held_models = 0, {}, {}
+local function hold(tenant, model, jobs, bytes)
   held_jobs[tenant] = (held_jobs[tenant] or 0) + jobs
+  held_models[model] = (held_models[model] or 0) + jobs
   held_bytes = held_bytes + bytes
+end
+-- A tenant or model without jobs takes no room.
+local function write_held(key, held)
+  for name, by in pairs(held) do
+    if by ~= 0 and redis.call('HINCRBY', key, name, by) <= 0 then redis.call('HDEL', key, name) end
+  end
 end
 local function write_counts()
   for name, by in pairs(changes) do
     if by ~= 0 then redis.call('HINCRBY', root .. 'counters', name, by) end
   end
   if held_bytes ~= 0 then redis.call('HINCRBY', LOAD, 'bytes', held_bytes) end
-  for tenant, by in pairs(held_jobs) do
-    if by ~= 0 and redis.call('HINCRBY', root .. 'unfinished', tenant, by) <= 0 then
-      redis.call('HDEL', root .. 'unfinished', tenant) -- a tenant without jobs takes no room
-    end
-  end
+  write_held(root .. 'unfinished', held_jobs)
+  write_held(root .. 'unfinished-models', held_models)
 end
 
 local function record(id) return root .. 'j:' .. id end

@@ -1,14 +1,20 @@
-"""Who is calling: API keys held in memory, the `Authorization` header, the Host names a loopback gateway answers to."""
+"""Who is calling: API keys held in memory, the `Authorization` header, the Host names a loopback service answers to.
+
+One rule for every service: on loopback, and as long as no key exists, everyone on this machine is trusted. From the
+first key on every call needs one, and a service that other machines can reach does not start without.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from multidict import CIMultiDictProxy
 
-from shared.api_keys import ApiKey, KeyRing, well_formed
+from shared.api_keys import KEY_PREFIX, ApiKey, KeyRing, Role, well_formed
 from shared.errors import Forbidden, QueueUnavailable, Unauthenticated
 from shared.telemetry.logging import logger
 
@@ -21,6 +27,30 @@ LEAST_BETWEEN_READS_S = 0.2
 """However many unknown keys are tried, Redis is asked at most five times a second."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+DEFAULT_TENANT = "default"
+"""Whose the calls are while no key exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request comes from. `key_id` is empty while no key exists and everyone on this machine is trusted."""
+
+    tenant: str
+    role: Role
+    key_id: str = ""
+
+
+ANYONE = Caller(tenant="", role=Role.PUBLIC)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class KeyWatch:
@@ -95,12 +125,28 @@ def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
     return token
 
 
+async def identify(headers: CIMultiDictProxy[str], keys: KeyWatch, *, on_loopback: bool) -> Caller:
+    """The caller, from the key alone. Raises Unauthenticated, or QueueUnavailable while no keys could be read yet."""
+    if keys.known and keys.count == 0 and on_loopback:
+        given = headers.get("Authorization", "")
+        if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
+            return Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
+        # The first key was made a moment ago, and here it is: from now on keys count.
+    token = bearer_token(headers)
+    key = None if token is None else await keys.recognise(token)
+    if key is None:
+        if not keys.known:
+            raise QueueUnavailable("The API keys cannot be read because Redis does not answer. Try again shortly.")
+        raise Unauthenticated()
+    return Caller(tenant=key.tenant, role=key.role, key_id=key.id)
+
+
 def check_host(host: str, allowed: frozenset[str]) -> None:
     """Raise Forbidden for a Host that is not a name of this machine: a web page may have had its name point here."""
     name = host.lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
     if name.rstrip(".") not in allowed:
-        raise Forbidden("This gateway answers to local host names only. Add the name to ALLOWED_HOSTS if it is yours.")
+        raise Forbidden("This address answers to local host names only. Add the name to ALLOWED_HOSTS if it is yours.")
 
 
 def allowed_host_names(configured: Sequence[str], listen_host: str) -> frozenset[str]:

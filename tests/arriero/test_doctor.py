@@ -1,0 +1,116 @@
+"""The doctor's judgement, and that it and the troubleshooting guide name the same troubles."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from arriero.cli import checks
+from arriero.cli.checks import Finding, Section
+from arriero.stack.redis_server import OLDEST_MAJOR
+from shared.queue.stats import QueueStats, WorkerInfo
+from shared.resilience.breaker import BreakerState
+from shared.resilience.circuits import CircuitView
+from tests.house.requirements import ROOT
+
+GUIDE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+def stats(**more: Any) -> QueueStats:
+    values: dict[str, Any] = {
+        "states": {"queued": 0, "running": 0, "scheduled": 0},
+        "queued_by_class": {"high": 0, "normal": 0, "low": 0},
+        "oldest_wait_s": 0.0,
+        "counters": {},
+        "workers": [worker()],
+        "redis_version": "7.2.4",
+        "durability": "aof-everysec",
+        **more,
+    }
+    return QueueStats(**values)
+
+
+def worker(running: int = 0, slots: int = 4) -> WorkerInfo:
+    return WorkerInfo(id="w", host="h", pid=1, slots=slots, running=running, seen_s_ago=1.0, version="0")
+
+
+def troubles(findings: list[Finding]) -> dict[Section, str]:
+    return {finding.section: finding.state for finding in findings if finding.state != "ok"}
+
+
+@pytest.mark.req("S1-106")
+def test_each_section_of_the_guide_is_a_check_and_each_check_has_its_section() -> None:
+    anchors = [
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", GUIDE, re.M)
+    ]
+    assert anchors == [section.value for section in Section], "in the order in which the doctor goes through them"
+
+
+@pytest.mark.req("S1-106")
+@pytest.mark.parametrize("trouble", ["connection", "memory", "stuck queue", "circuit"])
+def test_the_guide_covers_what_was_asked_for(trouble: str) -> None:
+    names = {"connection": "does-not-answer", "memory": "memory", "stuck queue": "stuck-queue", "circuit": "circuits"}
+    assert any(names[trouble] in section for section in Section)
+
+
+def test_all_is_well() -> None:
+    memory = {"maxmemory_policy": "noeviction", "maxmemory": 0, "used_memory": 5}
+    assert not troubles([*checks.redis(stats(), memory), *checks.queue(stats(), [])])
+
+
+@pytest.mark.parametrize(
+    ("found", "memory", "section", "state"),
+    [
+        ({"redis_version": "6.2.0"}, {}, Section.REDIS, "fail"),
+        ({"durability": "none"}, {}, Section.DURABILITY, "warn"),
+        ({"durability": "aof-no"}, {}, Section.DURABILITY, "warn"),
+        ({}, {"maxmemory_policy": "allkeys-lru"}, Section.EVICTION, "fail"),
+        ({}, {"maxmemory": 100, "used_memory": 85}, Section.MEMORY, "warn"),
+        ({}, {"maxmemory": 100, "used_memory": 97}, Section.MEMORY, "fail"),
+    ],
+)
+def test_redis(found: dict[str, Any], memory: dict[str, Any], section: Section, state: str) -> None:
+    findings = list(checks.redis(stats(**found), memory))
+    assert troubles(findings) == {section: state}
+    assert all(finding.remedy for finding in findings if finding.state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("found", "section", "says"),
+    [
+        ({"workers": []}, Section.WORKERS, "python -m worker"),
+        ({"oldest_wait_s": 90.0, "queued_by_class": {"low": 3}, "workers": [worker(4)]}, Section.STUCK, "add workers"),
+        ({"oldest_wait_s": 90.0, "queued_by_class": {"low": 3}}, Section.STUCK, "slots are free"),
+        ({"dead_letters": 2}, Section.DEAD_LETTERS, "dlq list"),
+        ({"counters": {"stale_writes": 1}}, Section.LEASES, "stalls"),
+    ],
+)
+def test_the_queue(found: dict[str, Any], section: Section, says: str) -> None:
+    (trouble,) = [finding for finding in checks.queue(stats(**found), []) if finding.state != "ok"]
+    assert trouble.section is section
+    assert says in trouble.remedy
+
+
+def test_a_short_wait_is_none() -> None:
+    assert not troubles(list(checks.queue(stats(oldest_wait_s=5.0, queued_by_class={"low": 3}), [])))
+
+
+def test_open_circuits_are_named() -> None:
+    opened = CircuitView(
+        name="host:a:1", state=BreakerState.OPEN, openings=1, reason="", retry_in_s=3.0, changed_by="", changed_at=0.0
+    )
+    (trouble,) = [finding for finding in checks.queue(stats(), [opened]) if finding.state != "ok"]
+    assert trouble.detail == "host:a:1"
+    assert trouble.see == "docs/troubleshooting.md#open-circuits"
+
+
+def test_models() -> None:
+    assert checks.ollama("http://a", None).section is Section.OLLAMA
+    assert checks.ollama("http://a", []).section is Section.MODELS
+    assert checks.ollama("http://a", ["llama3.2"]).state == "ok"
+
+
+def test_the_doctor_and_up_ask_for_the_same_redis() -> None:
+    assert checks.LEAST_REDIS_MAJOR == OLDEST_MAJOR

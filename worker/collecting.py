@@ -1,0 +1,40 @@
+"""From a backend's stream to the whole answer, telling on the way whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from shared.queue.running import RunningJob
+from shared.wire.canonical import Delta, Finish, TextAnswer
+from worker.observation import ObservedCall
+
+
+async def collect(stream: AsyncIterator[Delta | Finish], job: RunningJob, model: str, seen: ObservedCall) -> TextAnswer:
+    """The answer of `model`. Publishes each delta if the job keeps events. Raises what the stream raises."""
+    answer = TextAnswer(model=model)
+    content: list[str] = []
+    thinking: list[str] = []
+    publish = job.publish if job.keeps_events else None
+    async with aclosing(cast("Any", stream)) as deltas:
+        async for item in deltas:
+            if isinstance(item, Finish):
+                answer.finish_reason, answer.usage, answer.timings = item.reason, item.usage, item.timings
+                continue
+            if job.notes.first_token_at is None:
+                job.notes.first_token_at = time.time()
+                seen.first_token()
+            if publish is not None:
+                publish(item)
+            content.append(item.content)
+            if item.thinking:
+                thinking.append(item.thinking)
+            if item.tool_calls:
+                answer.tool_calls += item.tool_calls
+            if item.logprobs:
+                answer.logprobs += item.logprobs
+    answer.content, answer.thinking = "".join(content), "".join(thinking)
+    seen.answered(answer.usage, answer.timings)
+    return answer
