@@ -14,6 +14,7 @@ from gateway.abandon import Abandoned
 from gateway.catalogue import Catalogue
 from gateway.connections import ConnectionLimits, GuardedRunner
 from gateway.load import LoadView
+from gateway.metrics import GatewayMetrics
 from gateway.metrics_page import RequestMeter
 from gateway.middleware import FrontMiddleware
 from gateway.positions import PositionBoard
@@ -32,7 +33,6 @@ from shared.backends.ollama import OllamaBackend
 from shared.lifecycle import ConfigFault, listen
 from shared.queue.client import QueueClient
 from shared.telemetry.logging import logger
-from shared.telemetry.metrics import GatewayMetrics
 from shared.wire.openai_render import to_json
 
 log = logger("gateway")
@@ -57,11 +57,10 @@ def build_app(services: Services) -> web.Application:
     # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
     app = web.Application(middlewares=[FrontMiddleware(services.settings)], client_max_size=0)
     app[SERVICES] = services
-    routes = [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH]
-    for route in routes:
+    for route in ROUTES:
         services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
     described = description.document(
-        routes,
+        [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH],
         version=VERSION,
         keys_required=not services.settings.on_loopback,
         more_answers=(*HEALTH_ANSWERS, *circuits.CIRCUIT_ANSWERS, *DEAD_LETTER_ANSWERS),

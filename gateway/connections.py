@@ -14,9 +14,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway.metrics import GatewayMetrics
 from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
-from shared.telemetry.metrics import GatewayMetrics
 
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client gets to see the answer."""

@@ -6,9 +6,9 @@ import asyncio
 
 from prometheus_client import Counter, Histogram
 
+from gateway.metrics import GatewayMetrics
 from shared.errors import ArrieroError
 from shared.queue.client import QueueClient
-from shared.telemetry.metrics import GatewayMetrics
 
 
 class RequestMeter:
@@ -63,22 +63,11 @@ class RequestMeter:
 
 
 async def render(metrics: GatewayMetrics, queue: QueueClient) -> bytes:
-    """The metrics page, with the queue's depth as Redis has it now. Without Redis the rest is still served."""
+    """The metrics page, with the queue as Redis has it now. Without Redis the rest is still served."""
     try:
         stats = await queue.stats()
     except ArrieroError:
-        metrics.redis_up.set(0)
-        return metrics.render()
-    metrics.redis_up.set(1)
-    for state, jobs in stats.states.items():
-        metrics.queue_jobs.labels(state).set(jobs)
-    for priority, jobs in stats.queued_by_class.items():
-        metrics.queue_waiting.labels(priority).set(jobs)
-    for event, times in stats.counters.items():
-        metrics.queue_events.labels(event).set(times)
-    metrics.queue_oldest_wait.set(stats.oldest_wait_s)
-    metrics.queue_payload_bytes.set(stats.payload_bytes)
-    metrics.queue_drain_rate.set(stats.drain_per_s or 0.0)
-    metrics.dead_letters.set(stats.dead_letters)
-    metrics.queue_workers.set(len(stats.workers))
+        stats = None
+    metrics.redis_up.set(stats is not None)
+    metrics.queue.show(stats)
     return metrics.render()

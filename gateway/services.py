@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.abandon import Abandoned
 from gateway.catalogue import Catalogue
 from gateway.load import LoadView
+from gateway.metrics import GatewayMetrics
 from gateway.metrics_page import RequestMeter
 from gateway.positions import PositionBoard
 from gateway.replies import Replies
@@ -18,7 +19,6 @@ from gateway.route_table import Route
 from gateway.settings import GatewaySettings
 from shared.access import Caller, KeyWatch
 from shared.queue.client import QueueClient
-from shared.telemetry.metrics import GatewayMetrics
 
 VERSION = "0.1.0"
 

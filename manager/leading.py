@@ -15,7 +15,7 @@ from manager.orders import Orders
 from manager.residency import Unload, decide
 from manager.settings import ManagerSettings
 from manager.snapshot import Snapshot
-from shared.errors import ArrieroError, OperationConflict
+from shared.errors import ArrieroError, BadRequest, OperationConflict
 from shared.model_names import same
 from shared.pins import pack_residents
 from shared.queue.keys import Keys
@@ -76,8 +76,8 @@ class Leading:
                 raise TermOver
             try:
                 operation = await self._orders.place(order, by=BY)
-            except OperationConflict as conflict:
-                log.info("leading.waits", op=order.op, model=order.model, host=order.host, reason=conflict.message)
+            except (OperationConflict, BadRequest) as refusal:  # the others are ordered all the same
+                log.info("leading.waits", op=order.op, model=order.model, host=order.host, reason=refusal.message)
                 continue
             log.info(
                 "leading.ordered", operation=operation.record.id, op=order.op, model=order.model, host=order.host,

@@ -85,7 +85,7 @@ class Orders:
         self._hosts = list(hosts)
         self._allowed = allowed
 
-    async def place(self, order: ModelOperation, *, by: str) -> Operation:
+    async def place(self, order: ModelOperation, *, by: str, request_id: str = "") -> Operation:
         """Accept an order; `by` names who gave it. Raises BadRequest, OperationConflict."""
         check_model(order.model, order.op, self._allowed)
         if order.host and order.host not in self._hosts:
@@ -98,7 +98,7 @@ class Orders:
         number = await self._number(target)
         while True:
             job_id = f"op_{target}_{number}"
-            known = await self._enqueue(job_id, order, by)
+            known = await self._enqueue(job_id, order, by, request_id)
             if known is None:
                 await self._remember(target, number)
             elif known.state.is_terminal:
@@ -108,7 +108,7 @@ class Orders:
                 raise _conflict(known)
             return await self.get(job_id)
 
-    async def _enqueue(self, job_id: str, order: ModelOperation, by: str) -> JobRecord | None:
+    async def _enqueue(self, job_id: str, order: ModelOperation, by: str, request_id: str) -> JobRecord | None:
         """None: it is new. Else the operation that has this id."""
         try:
             accepted = await self._queue.enqueue(
@@ -125,6 +125,7 @@ class Orders:
                     keep_events=True,
                     restartable=True,
                     fingerprint=order.op,
+                    request_id=request_id,
                     metadata={"op": order.op, "host": order.host, "reason": order.reason, "by": by},
                 )
             )

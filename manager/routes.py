@@ -18,7 +18,7 @@ from manager.settings import ManagerSettings
 from shared.api_keys import Role
 from shared.errors import BadRequest, ModelInUse, ModelNotFound
 from shared.model_names import same
-from shared.pages import CALLER, Handler, Page, json_response, read_body
+from shared.pages import CALLER, REQUEST_ID, Handler, Page, json_response, read_body
 from shared.queue.client import ANSWER_WITHIN_S
 from shared.queue.connection import within
 from shared.status_server import now_rfc3339
@@ -134,7 +134,7 @@ class Routes:
                 await self._check_there(wanted)
             if op in _TAKES_AWAY:
                 await self._check_unused(wanted)
-            operation = await self._orders.place(wanted, by=_who(request))
+            operation = await self._orders.place(wanted, by=_who(request), request_id=request[REQUEST_ID])
             return json_response(operation_body(operation), 202)
 
         return order

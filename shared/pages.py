@@ -14,8 +14,7 @@ import msgspec
 from aiohttp import web
 from redis.asyncio import Redis
 
-from shared.access import ANYONE, Caller, KeyWatch, check_host, identify, is_loopback
-from shared.access import LOOPBACK_NAMES as LOCAL
+from shared.access import ANYONE, Caller, KeyWatch, allowed_host_names, check_host, identify, is_loopback
 from shared.api_keys import ApiKey, Role, as_key_store, list_keys
 from shared.envelope import accepted_request_id, error_response
 from shared.errors import (
@@ -34,6 +33,7 @@ from shared.wire.json_body import parse_json
 log = logger("pages")
 
 CALLER = web.RequestKey("page_caller", Caller)
+REQUEST_ID = web.RequestKey("page_request_id", str)
 _READING = frozenset({"GET", "HEAD"})
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class PageGuard:
     async def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        request_id = accepted_request_id(request.headers.get("x-request-id"))
+        request_id = request[REQUEST_ID] = accepted_request_id(request.headers.get("x-request-id"))
         try:
             request[CALLER] = await self._admit(request)
             response = await handler(request)
@@ -125,6 +125,7 @@ class PageGuard:
             log.exception("page.unexpected_error", request_id=request_id, path=request.path)
             record = ArrieroError("Something went wrong; the log has it under this request id.").record()
             response = _refuse(record, request_id)
+        response.headers["x-request-id"] = request_id
         caller = request.get(CALLER)
         if caller is not None and request.method not in _READING:
             log.info(
@@ -144,9 +145,9 @@ class PageGuard:
             return ANYONE
         on_loopback = is_loopback(self.host)
         if on_loopback:
-            check_host(request.host, LOCAL | {self.host.lower()})
+            check_host(request.host, allowed_host_names((), self.host))
             if request.method not in _READING and "Origin" in request.headers:
-                raise Forbidden("This page is not for browsers.")  # any web page could have them send it
+                raise Forbidden("Orders do not come from a browser.")  # any web page could have it send them
         caller = await identify(request.headers, self.keys, on_loopback=on_loopback)
         if not caller.role.allows(role):
             raise Forbidden(f"This needs a key with the role {role} or higher.")

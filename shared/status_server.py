@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from aiohttp import web
 
 from shared.api_keys import Role
+from shared.errors import RouteNotFound
 from shared.lifecycle import StopSignal, announce, listen
 from shared.pages import Handler, Page, PageGuard, json_response
-from shared.telemetry.metrics import CONTENT_TYPE, Metrics
+from shared.telemetry.metrics import CONTENT_TYPE, METRICS_OFF, Metrics
 
 HEALTHY = "healthy"
 MAX_BODY_BYTES = 16 * 1024
@@ -68,9 +69,8 @@ class StatusServer:
             "/health": self._health,
             "/health/live": self._live,
             "/health/ready": self._ready,
+            "/metrics": self._render_metrics if metrics_enabled else _no_metrics,
         }
-        if metrics_enabled:
-            open_pages["/metrics"] = self._render_metrics
         for path, handler in open_pages.items():
             self._add(Page(method="GET", path=path, handler=handler, role=Role.PUBLIC))
         for page in pages:
@@ -118,6 +118,10 @@ class StatusServer:
         # Rendering walks every sample; in a thread it does not hold up a health probe.
         body = await asyncio.to_thread(self._metrics.render)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _no_metrics(_: web.Request) -> web.Response:
+    raise RouteNotFound(METRICS_OFF)
 
 
 def _sends(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

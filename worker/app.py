@@ -21,11 +21,11 @@ from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
 from shared.status_server import HEALTHY, StatusServer, own_version
-from shared.telemetry.metrics import WorkerMetrics
 from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 from worker.settings import WorkerSettings
 
@@ -54,8 +54,9 @@ class WorkerService:
         self.usage = UsageRecorder(self._redis, keys)
         self.keep_alive = KeepAlive(self._redis, keys, unload_after_s=settings.model_unload_timeout)
         self.observation = Observation(
-            WorkerMetrics(settings.worker_id), self.usage, sample_rate=settings.performance_sample_rate
-        )
+            WorkerMetrics(settings.worker_id), self.usage,
+            sample_rate=settings.performance_sample_rate, log_prompts=settings.log_prompts,
+        )  # fmt: skip
         self.breakers = Breakers(
             self._redis,
             keys,

@@ -117,6 +117,7 @@ class Execution:
             answer = cached
         except _Failed as failed:
             answer = await self._after(failed, trip)
+        self._observe.exchanged(request, answer)
         return encode(answer)
 
     # -- one call ---------------------------------------------------------------------------------------------------

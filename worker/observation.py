@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 from zlib import crc32
 
+import msgspec
 import psutil
 import structlog
 
@@ -16,10 +17,10 @@ from shared.errors import ArrieroError, ErrorRecord, ModelNotFound
 from shared.queue.running import RunningJob
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
-from shared.telemetry.metrics import WorkerMetrics
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
-from shared.wire.canonical import Timings, Usage
+from shared.wire.canonical import EmbeddingAnswer, Request, TextAnswer, Timings, Usage
+from worker.metrics import WorkerMetrics
 
 log = structlog.get_logger()
 
@@ -32,9 +33,18 @@ STATUS = {"queued": "released", "scheduled": "retried", "!": "lost"}
 class Observation:
     """Fills the worker's metrics and the fleet's figures. Called in the hot path: no I/O, no formatting."""
 
-    def __init__(self, metrics: WorkerMetrics, usage: UsageRecorder | None = None, *, sample_rate: float = 0.0) -> None:
-        """`sample_rate`: share of jobs, 0 to 1, whose figures are logged though all went well."""
+    def __init__(
+        self,
+        metrics: WorkerMetrics,
+        usage: UsageRecorder | None = None,
+        *,
+        sample_rate: float = 0.0,
+        log_prompts: bool = False,
+    ) -> None:
+        """`sample_rate`: share of jobs, 0 to 1, whose figures are logged though all went well. `log_prompts`: write
+        requests and answers into debug lines."""
         self._sample_rate = sample_rate
+        self._log_prompts = log_prompts
         self.metrics = metrics
         self.usage = usage
         self._worker = metrics.worker_id
@@ -53,6 +63,12 @@ class Observation:
     def first_token(self, job: RunningJob, seconds: float) -> None:
         model = self.metrics.model_label(job.notes.model)
         self.metrics.time_to_first_token.labels(self._worker, model).observe(seconds)
+
+    def exchanged(self, request: Request, answer: TextAnswer | EmbeddingAnswer) -> None:
+        """What was asked and said, for those who chose to have it in their logs."""
+        if self._log_prompts:
+            said = answer.content if isinstance(answer, TextAnswer) else f"{len(answer.vectors)} vectors"
+            log.debug("job.exchange", request=msgspec.json.encode(request).decode(), answer=said)
 
     def circuit_changed(self, name: str, state: BreakerState) -> None:
         """This process noticed that a circuit changed its state."""

@@ -15,8 +15,8 @@ from gateway.answers import json_response
 from gateway.metrics_page import render
 from gateway.route_table import Role, Route
 from gateway.services import SERVICES, VERSION, Services
-from shared.errors import ArrieroError
-from shared.telemetry.metrics import CONTENT_TYPE
+from shared.errors import ArrieroError, RouteNotFound
+from shared.telemetry.metrics import CONTENT_TYPE, METRICS_OFF
 
 DOWN = "unhealthy"
 UP = "healthy"
@@ -127,6 +127,8 @@ def _shown(url: str) -> str:
 
 async def metrics(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
+    if not services.settings.metrics_enabled:
+        raise RouteNotFound(METRICS_OFF)
     page = await render(services.metrics, services.queue)
     return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
 

@@ -81,13 +81,12 @@ def configure_logging(service: str, level: str = "INFO", form: str = "auto", fil
     as_text: list[Processor] = [_escape_values, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     render = as_text if console else as_json
 
-    if _open_files:
+    while _open_files:
         _open_files.pop().close()
     # Libraries log through the standard library; their lines take the same form.
     handlers = [_handler(logging.StreamHandler(sys.stderr), level, shape, render)]
     least = logging.getLevelName(level)
     sinks: list[Processor] = render
-    factory: structlog.typing.WrappedLogger = structlog.WriteLoggerFactory(file=sys.stderr)
     if file is not None:
         written = LogFile(file.path, file.rotation)
         _open_files.append(written)
@@ -97,7 +96,7 @@ def configure_logging(service: str, level: str = "INFO", form: str = "auto", fil
     structlog.configure(
         processors=[*shape, *sinks],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=factory,
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()

@@ -1,4 +1,5 @@
-"""Every metric of Arriero, declared once, with its unit in the name.
+"""What the metrics of all services share. Each service declares its own in its `metrics.py`, every one once, with its
+unit in the name.
 
 A process makes one `Metrics` subclass and hands it down; there is no global registry, so two services in one test
 process do not meet.
@@ -7,19 +8,15 @@ process do not meet.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from shared.telemetry.labels import BoundedLabel
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_OFF = "There are no metrics here: METRICS_ENABLED is false."
 MODEL_LABELS = 200
 """Models that get a label of their own, per process; later ones count as `other`."""
-CIRCUIT_LABELS = 500
-"""The same for circuits."""
-
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -34,173 +31,3 @@ class Metrics:
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
-
-
-class CircuitStates:
-    """The gauge of circuit states: for every circuit three samples, of which exactly one is 1.
-
-    The whole set is replaced at once, so that a page never shows a circuit in two states, nor one that is gone.
-    """
-
-    STATES = ("closed", "half_open", "open")
-    """From good to bad: circuits that share a label show the worst state among them."""
-
-    def __init__(self, worker_id: str) -> None:
-        self._worker_id = worker_id
-        self._label = BoundedLabel(CIRCUIT_LABELS)
-        self._states: dict[tuple[str, str], str] = {}
-
-    def show(self, circuits: Iterable[tuple[str, str, str]]) -> None:
-        """`circuits`: circuit such as `chat:llama2`, host, state."""
-        states: dict[tuple[str, str], str] = {}
-        for circuit, host, state in circuits:
-            key = self.label(circuit), host
-            states[key] = max(states.get(key, "closed"), state, key=self.STATES.index)
-        self._states = states
-
-    def label(self, circuit: str) -> str:
-        return self._label(circuit)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "llm_worker_circuit_breaker_state",
-            "1 for the state that the circuit is in, else 0.",
-            labels=["worker_id", "circuit", "host", "state"],
-        )
-        for (circuit, host), current in self._states.items():
-            for state in self.STATES:
-                family.add_metric([self._worker_id, circuit, host, state], float(state == current))
-        yield family
-
-
-class GatewayMetrics(Metrics):
-    """The gateway's metrics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        r = self.registry
-        self.uptime = Gauge("arriero_gateway_uptime_seconds", "Seconds since the gateway started.", registry=r)
-        self.uptime.set_function(lambda: time.time() - self.started_at)
-        self.requests = Counter(
-            "arriero_gateway_requests_total", "HTTP requests answered.", ["route", "method", "status"], registry=r
-        )
-        self.duration = Histogram(
-            "arriero_gateway_request_duration_seconds",
-            "Seconds from a request's head to the end of its answer.",
-            ["route"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.in_flight = Gauge("arriero_gateway_requests_in_flight", "HTTP requests being answered.", registry=r)
-        self.connections = Gauge("arriero_gateway_connections", "Open client connections.", registry=r)
-        self.connections_refused = Counter(
-            "arriero_gateway_connections_refused_total", "Connections refused at MAX_CONNECTIONS.", registry=r
-        )
-        self.heads_timed_out = Counter(
-            "arriero_gateway_heads_timed_out_total", "Connections closed at HEADER_TIMEOUT.", registry=r
-        )
-        self.streams = Gauge("arriero_gateway_streams_open", "Event streams being served.", registry=r)
-        self.jobs = Counter(
-            "arriero_gateway_jobs_total", "Jobs handed to the queue.", ["kind", "priority", "outcome"], registry=r
-        )
-        self.first_chunk = Histogram(
-            "arriero_gateway_first_chunk_seconds",
-            "Seconds from a streaming request's head to its first chunk.",
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.abandoned = Counter(
-            "arriero_gateway_abandoned_total", "Jobs cancelled because their client went away.", registry=r
-        )
-        self.queue_jobs = Gauge("arriero_queue_jobs", "Unfinished jobs by state.", ["state"], registry=r)
-        self.queue_waiting = Gauge("arriero_queue_waiting_jobs", "Queued jobs by class.", ["priority"], registry=r)
-        self.queue_oldest_wait = Gauge(
-            "arriero_queue_oldest_wait_seconds", "Seconds the longest waiting job has waited.", registry=r
-        )
-        self.queue_payload_bytes = Gauge(
-            "arriero_queue_payload_bytes", "Bytes of the requests of unfinished jobs.", registry=r
-        )
-        self.queue_drain_rate = Gauge(
-            "arriero_queue_drain_per_second", "Jobs ended a second while jobs waited, smoothed.", registry=r
-        )
-        self.dead_letters = Gauge("arriero_dead_letter_jobs", "Dead letters kept.", registry=r)
-        self.queue_workers = Gauge("arriero_queue_workers", "Workers with a live heartbeat.", registry=r)
-        self.queue_events = Gauge(
-            "arriero_queue_events", "Queue counters since the queue was created, by event.", ["event"], registry=r
-        )
-        self.redis_up = Gauge("arriero_redis_up", "1 while Redis answers, else 0.", registry=r)
-
-
-class WorkerMetrics(Metrics):
-    """The worker's metrics; the names are fixed by document S1. Every sample carries the worker's id."""
-
-    def __init__(self, worker_id: str) -> None:
-        super().__init__()
-        self.worker_id = worker_id
-        r = self.registry
-        self.uptime = Gauge("llm_worker_uptime_seconds", "Seconds since the worker started.", ["worker_id"], registry=r)
-        self.uptime.labels(worker_id).set_function(lambda: time.time() - self.started_at)
-        self.requests = Counter(
-            "llm_worker_requests_total", "Jobs run, by how they ended.", ["worker_id", "model", "status"], registry=r
-        )
-        self.duration = Histogram(
-            "llm_worker_request_duration_seconds",
-            "Seconds from the claim of a job to the end of that run.",
-            ["worker_id", "model"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.models_loaded = Gauge(
-            "llm_worker_models_loaded", "Models in the backends' memory.", ["worker_id"], registry=r
-        )
-        self.memory_usage = Gauge(
-            "llm_worker_memory_usage_bytes", "Resident memory of the worker process, bytes.", ["worker_id"], registry=r
-        )
-        self.queue_wait = Histogram(
-            "llm_worker_queue_wait_seconds",
-            "Seconds a job waited from acceptance to its claim.",
-            ["worker_id"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.time_to_first_token = Histogram(
-            "llm_worker_time_to_first_token_seconds",
-            "Seconds from the call of the backend to its first token.",
-            ["worker_id", "model"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.tokens = Counter(
-            "llm_worker_tokens_total", "Tokens read or written.", ["worker_id", "direction"], registry=r
-        )
-        self.model_load = Histogram(
-            "llm_worker_model_load_seconds",
-            "Seconds the backend spent loading the model of a call.",
-            ["worker_id", "model"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=r,
-        )
-        self.stale_writes = Counter(
-            "llm_worker_stale_writes_total",
-            "Writes the queue refused because the job had a newer owner.",
-            ["worker_id"],
-            registry=r,
-        )
-        self.lost_leases = Counter(
-            "llm_worker_lost_leases_total", "Jobs this worker held past their lease.", ["worker_id"], registry=r
-        )
-        self.fallbacks = Counter(
-            "llm_worker_fallbacks_total",
-            "Jobs served by another host than first tried, by another model, or from the cache.",
-            ["worker_id", "step"],
-            registry=r,
-        )
-        self.in_flight = Gauge("llm_worker_jobs_in_flight", "Jobs this worker is running.", ["worker_id"], registry=r)
-        self.circuits = CircuitStates(worker_id)
-        r.register(self.circuits)
-        self.circuit_changes = Counter(
-            "llm_worker_circuit_breaker_transitions_total",
-            "Changes of a circuit's state that this worker noticed.",
-            ["worker_id", "circuit", "host", "to"],
-            registry=r,
-        )

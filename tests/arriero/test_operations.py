@@ -79,7 +79,7 @@ def test_what_shows_something_shows_it_as_json(live: Stack) -> None:
 
 
 @pytest.mark.req("S1-38", "S1-39", "S1-40", "S1-49", "S1-67", "S1-68", "S1-69")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_every_command_prints_what_the_document_shows(live: Stack) -> None:
     ids, wrong = Ids(), []
     for command in shown(DOCUMENT.read_text(encoding="utf-8")):

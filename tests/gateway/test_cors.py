@@ -62,5 +62,7 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
 async def test_without_metrics_there_is_no_such_page(start_gateway: StartGateway) -> None:
     assert (await (await start_gateway()).http.get("/metrics")).status_code == 200
     served = await start_gateway(metrics_enabled=False)
-    assert (await served.http.get("/metrics")).status_code == 404
+    refused = await served.http.get("/metrics")
+    assert refused.status_code == 404
+    assert "METRICS_ENABLED" in refused.json()["error"]["message"]
     assert "/metrics" not in (await served.http.get("/openapi.json")).json()["paths"]

@@ -140,11 +140,14 @@ class Rehearsal:
     def compose(self, *words: str) -> str:
         return run([*self.engine.compose, *words], environment=self.environment)
 
+    def say_compose(self, *words: str) -> None:
+        self.transcript.say(f"$ {' '.join([*self.engine.compose, *words])}")
+
     def client(self) -> Client:
         return Client(self.url, (ROOT / ".arriero/secrets/api_key").read_text().strip(), 30.0)
 
     def build(self) -> None:
-        self.transcript.say("$ docker compose build")
+        self.say_compose("build")
         self.compose("build", "keys")
         base, ours = self.engine.image_bytes(BASE_IMAGE), self.engine.image_bytes("arriero:local")
         above_mb = (ours - base) / 1e6
@@ -153,10 +156,9 @@ class Rehearsal:
 
     def start(self) -> None:
         profiles = ("--profile", "simulator", "--profile", "monitoring")
-        self.transcript.say(
-            f"$ docker compose {' '.join(profiles)} up -d --scale worker={WORKERS} {' '.join(SERVICES)}"
-        )
-        self.compose(*profiles, "up", "-d", "--scale", f"worker={WORKERS}", *SERVICES)
+        words = (*profiles, "up", "-d", "--scale", f"worker={WORKERS}", *SERVICES)
+        self.say_compose(*words)
+        self.compose(*words)
         with self.client() as client:
             stats = wait_for("three workers at the queue", lambda: _with_workers(client, WORKERS))
         self.transcript.say(f"workers at the queue: {', '.join(sorted(w['id'] for w in stats['workers']))}")
@@ -181,8 +183,9 @@ class Rehearsal:
         expected = {"gateway": 1, "worker": WORKERS, "manager": 1, "monitor": 1}
         wait_for(f"Prometheus to scrape {expected}", lambda: expected.items() <= targets().items())
         self.transcript.check(f"Prometheus found by DNS and scrapes: {targets()}", True)
-        ended = self._query("sum(llm_worker_requests_total)")
-        self.transcript.say(f"sum(llm_worker_requests_total) = {ended[0]['value'][1]}")
+        counted = "sum(llm_worker_requests_total)"
+        wait_for("Prometheus to have seen every job", lambda: float(self._query(counted)[0]["value"][1]) >= JOBS)
+        self.transcript.check(f"{counted} is {JOBS}: no worker is missing", True)
 
     def kill(self) -> None:
         with self.client() as client:
@@ -203,10 +206,10 @@ class Rehearsal:
         self.transcript.check(f"begun again {again_s:.1f} s after the kill", len(hit.attempts) == 2)
 
     def operate(self) -> None:
-        self.transcript.say("$ docker compose run --rm arriero queue stats")
-        self.transcript.say(
-            self.compose("--profile", "tools", "run", "--rm", "-T", "arriero", "queue", "stats").rstrip()
-        )
+        command = ("arriero", "queue", "stats")
+        self.say_compose("run", "--rm", *command)
+        output = self.compose("--profile", "tools", "run", "--rm", "--no-deps", "-T", *command)
+        self.transcript.say(output.rstrip())
 
     def stop(self) -> None:
         self.compose("--profile", "simulator", "--profile", "monitoring", "--profile", "tools", "down", "--volumes")
@@ -223,7 +226,7 @@ def _chat(prompt: str) -> dict[str, Any]:
 
 
 def _with_workers(client: Client, count: int) -> dict[str, Any] | None:
-    stats = client.request("GET", "/admin/queue/stats")
+    stats = client.request("GET", "/admin/queue")
     return dict(stats) if len(stats["workers"]) == count else None
 
 

@@ -18,6 +18,8 @@ from manager.maintenance import Maintenance
 from manager.orders import TENANT
 from manager.settings import ManagerSettings
 from shared.jobs import Kind, NewJob, State
+from shared.usage.fields import Call
+from shared.usage.recorder import UsageRecorder
 from shared.wire.canonical import ChatRequest, Message
 from shared.wire.operations import Maintenance as MaintenanceOrder
 from shared.wire.operations import ModelOperation
@@ -156,6 +158,28 @@ async def test_the_daily_maintenance_does_what_is_switched_on(settings: Settings
         await wait_until(lambda: in_memory(server) == {"phi3:latest"}, description="the preload list in memory")
         asked = {operation.op for operation in await manager.orders.list()}
         assert asked == {"update", "load"}  # nothing to delete: no use has been recorded yet
+
+
+@pytest.mark.req("S1-35", "S1-37", "S1-43")
+async def test_a_model_is_scored_by_its_hosts_and_its_recent_calls(settings: Settings) -> None:
+    async with simulator() as good, simulator() as bad, started(settings(good, bad)) as manager:
+        facts = manager.facts
+
+        async def parts() -> dict[str, float | None]:
+            scores = await facts.scores(await facts.hosts(), await facts.usage())
+            return {part.name: part.value for part in scores["phi3"].parts}
+
+        before = await parts()
+        assert (before["availability"], before["errors"]) == (1.0, None)
+        bad.faults.add(Fault(kind="refuse", count=None, match=Match(path="*")))
+        recorder = UsageRecorder(manager.jobs.redis, manager.jobs.keys)
+        for error in ("", "model_fault", "", "model_fault", "", "", "", "", "", ""):
+            recorder.record("phi3:latest", manager.backends[0].name, Call(kind="chat", seconds=0.5, error=error))
+        await recorder.flush()
+        after = await parts()
+        assert after["availability"] == 0.5
+        assert after["errors"] == pytest.approx(1 - (2 / 10) / 0.5)
+        assert (await facts.scores(await facts.hosts(), await facts.usage()))["phi3"].score < 100
 
 
 async def test_a_manager_that_leaves_hands_its_download_over_at_no_cost(

@@ -98,7 +98,11 @@ async def test_a_download_tells_how_far_it_is_and_can_be_cancelled(
         simulator(pull_seconds=0.3) as server,
         ManagerProgram(tmp_path / "m", redis_url, server.url) as manager,
     ):
-        ordered = await manager.order("/models/pull", model="slow-coder")
+        asked = await manager.http.post(
+            "/models/pull", json={"model": "slow-coder"}, headers={"x-request-id": "from-the-client"}
+        )
+        assert (asked.status_code, asked.headers["x-request-id"]) == (202, "from-the-client")
+        ordered = asked.json()
         again = await manager.order("/models/pull", model="slow-coder:latest")
         assert again["id"] == ordered["id"]
         other = await manager.http.post("/models/delete", json={"model": "slow-coder"})
@@ -112,6 +116,7 @@ async def test_a_download_tells_how_far_it_is_and_can_be_cancelled(
         assert seen == sorted(seen)
         assert (await manager.http.delete(f"/models/operations/{ordered['id']}")).status_code == 200
         assert (await manager.ended(ordered["id"]))["status"] == "cancelled"
+        assert '"request_id":"from-the-client"' in manager.log
         resumed = await manager.done("/models/pull", model="slow-coder")
         assert resumed["id"] != ordered["id"]
         [host] = resumed["result"]["hosts"]
@@ -178,7 +183,7 @@ async def test_a_killed_manager_is_followed_and_its_download_goes_on(
     redis_url: str, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     async with (
-        simulator(pull_seconds=0.9) as server,
+        simulator(pull_seconds=0.6) as server,
         queue_client(redis_url, models_shard("gw")) as operations,
         ManagerProgram(tmp_path / "a", redis_url, server.url) as first,
     ):

@@ -19,7 +19,6 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import BudgetPolicy, RetryBudget
-from shared.telemetry.metrics import WorkerMetrics
 from shared.wire.canonical import ChatRequest, EmbeddingRequest, Message, TextAnswer
 from shared.wire.codec import decode_answer
 from tests.shared.queue.rig import queue_client, settings_for, working
@@ -27,6 +26,7 @@ from worker.execution import Execution
 from worker.fallback import FallbackPolicy
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
 INSTANT: dict[str, Any] = {

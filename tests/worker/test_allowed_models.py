@@ -10,13 +10,13 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
-from shared.telemetry.metrics import WorkerMetrics
 from tests.conftest import WaitUntil
 from tests.shared.queue.rig import chat, queue_client, working
 from tests.worker.scripted_backend import ScriptedBackend
 from worker.execution import Execution
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
 

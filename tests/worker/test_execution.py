@@ -18,7 +18,6 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
-from shared.telemetry.metrics import WorkerMetrics
 from shared.wire.canonical import (
     CompletionRequest,
     Delta,
@@ -35,6 +34,7 @@ from tests.worker.scripted_backend import FINISH, ScriptedBackend
 from worker.execution import Execution
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
 TIMEOUTS = CallTimeouts(total_s=300, first_byte_s=200)

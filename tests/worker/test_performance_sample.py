@@ -14,8 +14,8 @@ from shared.errors import BackendTimeout
 from shared.jobs import Kind, new_job_id
 from shared.queue.records import AttemptNotes
 from shared.queue.running import RunningJob
-from shared.telemetry.metrics import WorkerMetrics
 from shared.wire.canonical import Usage
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation, is_sampled
 from worker.settings import WorkerSettings
 

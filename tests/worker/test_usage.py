@@ -17,7 +17,6 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
-from shared.telemetry.metrics import WorkerMetrics
 from shared.usage.figures import ModelUsage
 from shared.usage.reader import UsageReader
 from shared.usage.recorder import UsageRecorder
@@ -29,6 +28,7 @@ from worker.execution import Execution
 from worker.fallback import FallbackPolicy
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
 HOST = "scripted:1"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.metrics import GatewayMetrics
 from shared.telemetry.labels import OTHER, BoundedLabel
-from shared.telemetry.metrics import GatewayMetrics, Metrics, WorkerMetrics
+from shared.telemetry.metrics import Metrics
+from worker.metrics import WorkerMetrics
 
 UNITS = ("_seconds", "_bytes", "_total", "_ratio", "_info", "_per_second")
 COUNTS = ("_loaded", "_jobs", "_in_flight", "_connections", "_open", "_workers", "_events", "_up", "_fds", "_state")

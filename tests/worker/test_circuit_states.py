@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.telemetry.metrics import CIRCUIT_LABELS, WorkerMetrics
+from worker.metrics import CIRCUIT_LABELS, WorkerMetrics
 
 NAME = "llm_worker_circuit_breaker_state"
 
