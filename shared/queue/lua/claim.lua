@@ -4,6 +4,7 @@
 -- returns  {ms until the next alarm, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, ends of failed runs...}
 --@include record
 --@include ending
+--@include line
 --@include requeue
 --@include alarms
 local CLASSES = {'high', 'normal', 'low'}
@@ -47,8 +48,7 @@ end
 local ids = {}
 for _, class in ipairs(CLASSES) do
   if take[class] > 0 then
-    local popped = redis.call('ZPOPMIN', ready(class), take[class])
-    for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+    for _, id in ipairs(pop(class, take[class])) do ids[#ids + 1] = id end
     left[class] = left[class] - take[class]
   end
 end

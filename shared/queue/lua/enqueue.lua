@@ -6,6 +6,7 @@
 -- returns  one string a job: 'queued' | 'scheduled' accepted, '=<state>' was there already, '!' id used by another body, '#...' refused
 --@include record
 --@include admission
+--@include line
 --@include accept
 local may_enter = door(ARGV[1])
 local out, wake = {}, false
@@ -17,7 +18,7 @@ items(2, 14, function(i, id, payload, class, kind, model, tenant, timeout, delay
   else
     out[i] = may_enter(class, tenant, #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      out[i] = accept(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+      out[i] = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
       wake = true
     end
   end

@@ -4,6 +4,7 @@
 -- returns  1 when it acted, 0 when another did
 --@include record
 --@include ending
+--@include line
 --@include requeue
 --@include alarms
 --@include upkeep
