@@ -13,6 +13,7 @@ from gateway.replies import Subscription
 from gateway.services import JOB_HEADERS, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import NewJob, State
+from shared.queue.client import Accepted
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
@@ -86,8 +87,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
     subscription = services.replies.expect(job.id)
     ticket = Ticket(services, job, subscription, abandonable=not keyed)
     try:
-        accepted = await enqueue(services, job)
-        if accepted:
+        if (await enqueue(services, job)).duplicate:
             subscription.close()
             joined = await services.replies.attach(job.id)
             if joined is None:
@@ -103,13 +103,13 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
         ticket.events.close()
 
 
-async def enqueue(services: Services, job: NewJob) -> bool:
-    """Enqueue; True when the queue had this very job already. Raises what `QueueClient.enqueue` raises."""
+async def enqueue(services: Services, job: NewJob) -> Accepted:
+    """Enqueue, and count it. Raises what `QueueClient.enqueue` raises."""
     outcome = "refused"
     try:
         accepted = await services.queue.enqueue(job)
         outcome = "duplicate" if accepted.duplicate else "accepted"
-        return accepted.duplicate
+        return accepted
     except Overloaded:
         outcome = "overloaded"
         raise

@@ -154,8 +154,7 @@ async def submit(request: web.Request) -> web.Response:
         fingerprint="" if key is None else request_options.fingerprint("job", data),
         private=request_options.wants_no_copy(request.headers),
     )
-    duplicate = await enqueue(services, job)
-    return await accepted_job(services, job, duplicate=duplicate)
+    return await accepted_job(services, job, await enqueue(services, job))
 
 
 async def own_job(request: web.Request, services: Services) -> JobRecord:

@@ -43,11 +43,17 @@ LIST_SCAN_LIMIT = 2000
 
 @dataclass(slots=True, frozen=True)
 class Accepted:
-    """The queue has the job. `duplicate`: it had it already, from the same body."""
+    """The queue has the job. `duplicate`: it had it already, from the same body.
+
+    Of a new one, `position` is its place in line (1 = next; 0 while it does not wait) and `at` the time of its
+    acceptance by Redis' clock, Unix seconds.
+    """
 
     id: str
     state: State
     duplicate: bool = False
+    position: int = 0
+    at: float = 0.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,9 +89,9 @@ class QueueClient:
         """A client on its own connections. Does not wait for Redis to be there."""
         return cls(connect(settings), settings.queue_shard, limits=limits)
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], limit_s: float = ANSWER_WITHIN_S) -> T:
         try:
-            return await within(ANSWER_WITHIN_S, call)
+            return await within(limit_s, call)
         except OutOfMemoryError as exc:
             raise MemoryPressure(retry_after_s=NO_MEMORY_RETRY_AFTER_S) from exc
         except ResponseError as exc:
@@ -120,34 +126,33 @@ class QueueClient:
             job.request_id,
             int(job.retention_s * 1000),
         )
-        # A limit of its own: the batch before this one may be using up its time already.
         until = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
-        try:
-            async with asyncio.timeout_at(until):
-                answer = await self._enqueues.put((until, row))
-        except TimeoutError as exc:
-            raise QueueUnavailable(retry_after_s=2) from exc
+        answer = await self._enqueues.put((until, row))
         match answer[:1]:
+            case b"":
+                raise QueueUnavailable(retry_after_s=2)
             case b"#":
                 raise refusal(answer)
             case b"!":
                 raise IdempotencyMismatch(param="Idempotency-Key")
             case b"=":
                 return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
-        return Accepted(job.id, State(answer.decode()))
+        state, position, now_ms = answer.split()
+        return Accepted(job.id, State(state.decode()), position=int(position), at=int(now_ms) / 1000)
 
     async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
-        loop = asyncio.get_running_loop()
-
-        async def send() -> Sequence[bytes]:
-            # Anew at each try: who was told "unavailable" meanwhile must not find the job done after all.
-            now = loop.time()
-            timely = [row for until, row in jobs if until > now]
-            fields = [field for row in timely for field in row]
-            replies = iter(await self.scripts.run("enqueue", self._packed_limits, *fields) if timely else ())
-            return [next(replies) if until > now else b"" for until, _ in jobs]
-
-        return await self._call(send)
+        """One reply each; nothing for a job that waited in vain for the batch before this one."""
+        now = asyncio.get_running_loop().time()
+        timely = [(until, row) for until, row in jobs if until > now]
+        if not timely:
+            return [b""] * len(jobs)
+        fields = [field for _, row in timely for field in row]
+        # The patience of the first of them is that of all, so that nobody waits longer than promised.
+        replies = await self._call(
+            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), min(until for until, _ in timely) - now
+        )
+        in_order = iter(replies)
+        return [next(in_order) if until > now else b"" for until, _ in jobs]
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job with its timeline and result; None when there is none."""

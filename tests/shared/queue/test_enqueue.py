@@ -166,6 +166,16 @@ async def test_the_list_shows_a_tenants_own_jobs_newest_first(client: QueueClien
         await client.list("a", cursor="-1")
 
 
+async def test_what_was_accepted_knows_its_place_and_the_servers_time(client: QueueClient) -> None:
+    await client.enqueue(chat(priority=Priority.HIGH))
+    for place in (2, 3):
+        accepted = await client.enqueue(chat())
+        assert (accepted.state, accepted.position) == (State.QUEUED, place)
+        record = await client.get(accepted.id)
+        assert record is not None and record.created_at == accepted.at
+    assert (await client.enqueue(chat(delay_s=60))).position == 0
+
+
 async def test_positions_count_from_one_over_all_classes(client: QueueClient) -> None:
     low, normal, high = (chat(priority=p) for p in (Priority.LOW, Priority.NORMAL, Priority.HIGH))
     delayed = chat(delay_s=10)

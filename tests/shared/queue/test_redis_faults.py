@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
+from shared.errors import MemoryPressure
 from shared.jobs import State
 from shared.queue.client import QueueClient
 from shared.queue.running import RunningJob
+from shared.wire.canonical import Delta
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
 from tests.shared.queue.rig import ANSWER, Gate, answer, chat, queue_client, working
@@ -130,41 +132,56 @@ async def test_a_worker_may_start_before_redis(wait_until: WaitUntil) -> None:
             await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
 
 
-async def test_an_answer_that_redis_has_no_memory_for_waits_until_it_has(wait_until: WaitUntil) -> None:
+@pytest.mark.req("S1-14")
+async def test_a_running_job_streams_and_ends_though_redis_is_out_of_memory(wait_until: WaitUntil) -> None:
+    held = asyncio.Event()
+
+    async def stream(ctx: dict[str, Any], job: RunningJob) -> bytes:
+        await held.wait()
+        job.publish(Delta(content="so far"))
+        await asyncio.sleep(0.05)
+        return ANSWER
+
     with RedisServer(("--maxmemory-policy", "noeviction")) as server:
+        running, waiting = chat(keep_events=True), chat()
+        async with queue_client(server.url) as client, working(server.url, stream, slots=1, lease_ms=1000) as worker:
+            await client.enqueue(running)
+            await wait_until(lambda: worker.running)
+            await client.enqueue(waiting)
+            await client.redis.config_set("maxmemory", "1")
+            with pytest.raises(MemoryPressure):
+                await client.enqueue(chat())
+            await asyncio.sleep(1.5)  # longer than the lease
+            held.set()
+            await wait_until(lambda: has_state(client, running.id, State.SUCCEEDED))
+            events = (await client.attach(running.id, "g1")).events
+            assert (await read(client, waiting.id)).state is State.QUEUED
+            await client.redis.config_set("maxmemory", "0")
+            await wait_until(lambda: has_state(client, waiting.id, State.SUCCEEDED))
+            record = await read(client, running.id)
+
+    assert (record.crashes, len(record.attempts)) == (0, 1)
+    assert len(events) == 2  # its start and its text
+
+
+async def refuse_writes(client: QueueClient, refuse: bool) -> None:
+    """Redis answers, but takes no writes: as with a full disk."""
+    await client.redis.config_set("min-replicas-to-write", int(refuse))
+
+
+async def test_an_answer_that_redis_refuses_waits_until_it_does_not(wait_until: WaitUntil) -> None:
+    with RedisServer() as server:
         gate, job = Gate(), chat()
         async with queue_client(server.url) as client, working(server.url, gate.run) as worker:
             await client.enqueue(job)
             await wait_until(lambda: gate.started)
-            await client.redis.config_set("maxmemory", "1")
+            await refuse_writes(client, True)
             gate.open()
             await wait_until(lambda: worker.is_settling(job.id))
             await asyncio.sleep(0.3)
             assert (await read(client, job.id)).state is State.RUNNING
-            await client.redis.config_set("maxmemory", "0")
+            await refuse_writes(client, False)
             await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
-
-
-async def test_a_write_refused_for_too_long_does_not_hold_up_the_others(
-    wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.queue.outbox.MAX_REFUSALS", 3)
-    ends: list[tuple[str, str]] = []
-    with RedisServer(("--maxmemory-policy", "noeviction")) as server:
-        refused, later = chat(), chat()
-        gate = Gate()
-        async with (
-            queue_client(server.url) as client,
-            working(server.url, gate.run, on_settled=lambda job, state, seconds, error: ends.append((job.id, state))),
-        ):
-            await client.enqueue(refused)
-            await wait_until(lambda: gate.started)
-            await client.redis.config_set("maxmemory", "1")
-            gate.open()
-            await wait_until(lambda: ends == [(refused.id, "!")], description="given up as lost")
-            await client.redis.config_set("maxmemory", "0")
-            await client.enqueue(later)
-            await wait_until(lambda: has_state(client, later.id, State.SUCCEEDED))
 
 
 async def test_two_clients_share_nothing_but_redis(redis_url: str, wait_until: WaitUntil) -> None:

@@ -19,6 +19,15 @@ local function next_tag(class, tenant)
   return tag
 end
 
+-- position: how many waiting jobs will start before this one at the latest, plus one; 0 when it does not wait.
+local function position(class, id)
+  local rank = redis.call('ZRANK', ready(class), id)
+  if not rank then return 0 end
+  if class ~= 'high' then rank = rank + redis.call('ZCARD', ready('high')) end
+  if class == 'low' then rank = rank + redis.call('ZCARD', ready('normal')) end
+  return rank + 1
+end
+
 -- tidy: a line without jobs needs no memory of who stood where.
 local function tidy(class)
   if redis.call('EXISTS', ready(class)) == 0 then redis.call('DEL', tags(class)) end
