@@ -36,7 +36,8 @@ from shared.wire.codec import decode_job, encode, encode_result
 
 log = structlog.get_logger()
 
-LEASE_MS = 8000
+LEASE_MS = 6000
+"""Three renewals: a worker may miss two. What it holds when it dies starts elsewhere this much later, or sooner."""
 TICK_S = 1.0
 """A worker that slept this long looks at the queue even if nobody woke it: a lost wake-up costs at most this."""
 CLAIM_LIMIT = 200

@@ -17,8 +17,8 @@ from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS
 from shared.queue.keys import Keys
 
 _FOLDER = files("shared.queue") / "lua"
-_EVEN_WITHOUT_MEMORY = frozenset({"cancel", "disown", "publish", "renew", "settle"})
-"""What jobs under way need to end, and their end gives memory back. A Redis out of memory refuses the others."""
+_EVEN_WITHOUT_MEMORY = frozenset({"cancel", "claim", "disown", "publish", "renew", "settle", "sweep"})
+"""What accepted jobs need to end, and their end gives memory back. A Redis out of memory refuses the other scripts."""
 
 
 def names() -> list[str]:
