@@ -51,17 +51,21 @@ async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:
     return job_body(record, position=position, expected_wait_seconds=wait_s)
 
 
-async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:
-    """202 with the job and where to follow it."""
+async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[str, Any]:
+    """The body of a job that the queue has taken, or had already."""
     if accepted.duplicate:
         record = await services.queue.get(job.id)
         if record is None:
             raise JobNotFound()
-        body = await render_job(services, record)
-    else:
-        wait_s = await services.load.expected_wait_s(accepted.position or None)
-        body = job_body(fresh_record(job, accepted), position=accepted.position or None, expected_wait_seconds=wait_s)
-    response = json_response(body, 202)
+        return await render_job(services, record)
+    position = accepted.position or None
+    wait_s = await services.load.expected_wait_s(position)
+    return job_body(fresh_record(job, accepted), position=position, expected_wait_seconds=wait_s)
+
+
+async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:
+    """202 with the job and where to follow it."""
+    response = json_response(await job_of(services, job, accepted), 202)
     response.headers["Location"] = job_path(job.id)
     response.headers["x-arriero-job-id"] = job.id
     if preferred:

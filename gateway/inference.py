@@ -105,16 +105,22 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
 
 async def enqueue(services: Services, job: NewJob) -> Accepted:
     """Enqueue, and count it. Raises what `QueueClient.enqueue` raises."""
-    outcome = "refused"
     try:
         accepted = await services.queue.enqueue(job)
-        outcome = "duplicate" if accepted.duplicate else "accepted"
-        return accepted
-    except Overloaded:
-        outcome = "overloaded"
+    except ArrieroError as error:
+        count(services, job, error)
         raise
-    finally:
-        services.meter.enqueued(job.kind, job.priority, outcome)
+    count(services, job, accepted)
+    return accepted
+
+
+def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> None:
+    """Count what became of a job that was to be enqueued."""
+    if isinstance(outcome, Accepted):
+        word = "duplicate" if outcome.duplicate else "accepted"
+    else:
+        word = "overloaded" if isinstance(outcome, Overloaded) else "refused"
+    services.meter.enqueued(job.kind, job.priority, word)
 
 
 def note_end(request: web.Request, job: NewJob, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None) -> None:
