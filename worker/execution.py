@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
-from shared.backends.base import Backend, CallTimeouts
+from shared.backends.base import CallTimeouts
 from shared.errors import (
     ArrieroError,
     BackendBusy,
@@ -41,7 +41,7 @@ from shared.wire.codec import decode_error, encode
 from worker.choice import Choice, NothingFree, NothingInstalled, Trip
 from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
 from worker.guards import Guards
-from worker.hosts import Hosts
+from worker.hosts import Hosts, Lease
 from worker.observation import Observation
 
 DEADLINE_MARGIN_S = 0.5
@@ -136,7 +136,8 @@ class Execution:
                 raise
             finally:
                 ask = self._hosts.asks_loaded(route.host)
-                self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait)
+                under_way = self._hosts.under_way(route)
+                self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait, under_way=under_way)
 
     async def _pay(self, trip: Trip, route: Route) -> None:
         """A retry is paid for from the budget that all workers share. Raises HandBack when it is spent."""
@@ -160,8 +161,8 @@ class Execution:
             capabilities = await self._hosts.capabilities(route)
             request = simplified(request, route.model, self._fallback, capabilities)
         job.notes.backend, job.notes.model = route.host, route.model
-        with self._hosts.lease(route.host) as backend:
-            answer = await self._call(backend, job, request, timeouts)
+        with self._hosts.lease(route) as lease:
+            answer = await self._call(lease, job, request, timeouts)
         answer.backend = route.host
         if is_fallback and isinstance(answer, TextAnswer):
             answer.fallback_from = trip.request.model
@@ -171,7 +172,8 @@ class Execution:
         self._remember(trip, answer)
         return answer
 
-    async def _call(self, backend: Backend, job: RunningJob, request: Request, timeouts: CallTimeouts) -> Answer:
+    async def _call(self, lease: Lease, job: RunningJob, request: Request, timeouts: CallTimeouts) -> Answer:
+        backend = lease.backend
         match request:
             case EmbeddingRequest():
                 vectors = await backend.embed(request, request_id=job.id, timeouts=timeouts)
@@ -181,11 +183,13 @@ class Execution:
                 stream = backend.chat(request, request_id=job.id, timeouts=timeouts)
             case CompletionRequest():
                 stream = backend.complete(request, request_id=job.id, timeouts=timeouts)
-        answer = await self._collect(stream, job, TextAnswer(model=request.model))
+        answer = await self._collect(stream, job, TextAnswer(model=request.model), lease)
         self._observe.answered(job, answer.usage, answer.timings)
         return answer
 
-    async def _collect(self, stream: AsyncIterator[Delta | Finish], job: RunningJob, answer: TextAnswer) -> TextAnswer:
+    async def _collect(
+        self, stream: AsyncIterator[Delta | Finish], job: RunningJob, answer: TextAnswer, lease: Lease
+    ) -> TextAnswer:
         content: list[str] = []
         thinking: list[str] = []
         publish = job.publish if job.keeps_events else None
@@ -198,6 +202,7 @@ class Execution:
                 if job.notes.first_token_at is None:
                     job.notes.first_token_at = time.time()
                     self._observe.first_token(job, time.monotonic() - called_at)
+                    lease.answers()
                 if publish is not None:
                     publish(item)
                 content.append(item.content)

@@ -61,6 +61,8 @@ class QueueStats:
     """Jobs ended a second while jobs waited, as last measured; None before that."""
     durability: str = "none"
     """aof-always | aof-everysec | aof-no | none: what a crash of Redis itself may cost."""
+    takes_writes: bool = True
+    """Whether its last write to the append-only file succeeded; a full disk makes Redis refuse ours."""
 
 
 async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
@@ -94,6 +96,7 @@ async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
         payload_bytes=int(held or 0),
         drain_per_s=float(rate) if rate else None,
         durability=await durability(redis, aof=bool(persistence.get("aof_enabled"))),
+        takes_writes=persistence.get("aof_last_write_status", "ok") == "ok",
     )
 
 

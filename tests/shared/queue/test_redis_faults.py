@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from shared.errors import MemoryPressure
-from shared.jobs import State
+from shared.errors import MemoryPressure, QueueUnavailable
+from shared.jobs import Priority, State
 from shared.queue.client import QueueClient
 from shared.queue.running import RunningJob
 from shared.wire.canonical import Delta
@@ -133,35 +133,33 @@ async def test_a_worker_may_start_before_redis(wait_until: WaitUntil) -> None:
 
 
 @pytest.mark.req("S1-14")
-async def test_a_running_job_streams_and_ends_though_redis_is_out_of_memory(wait_until: WaitUntil) -> None:
+async def test_accepted_jobs_run_and_end_though_redis_is_out_of_memory(wait_until: WaitUntil) -> None:
     held = asyncio.Event()
 
     async def stream(ctx: dict[str, Any], job: RunningJob) -> bytes:
         await held.wait()
         job.publish(Delta(content="so far"))
-        await asyncio.sleep(0.05)
         return ANSWER
 
     with RedisServer(("--maxmemory-policy", "noeviction")) as server:
-        running, waiting = chat(keep_events=True), chat()
+        jobs = [chat(keep_events=True, priority=priority) for priority in Priority]
         async with queue_client(server.url) as client, working(server.url, stream, slots=1, lease_ms=1000) as worker:
-            await client.enqueue(running)
+            for job in jobs:
+                await client.enqueue(job)
             await wait_until(lambda: worker.running)
-            await client.enqueue(waiting)
             await client.redis.config_set("maxmemory", "1")
             with pytest.raises(MemoryPressure):
                 await client.enqueue(chat())
             await asyncio.sleep(1.5)  # longer than the lease
             held.set()
-            await wait_until(lambda: has_state(client, running.id, State.SUCCEEDED))
-            events = (await client.attach(running.id, "g1")).events
-            assert (await read(client, waiting.id)).state is State.QUEUED
-            await client.redis.config_set("maxmemory", "0")
-            await wait_until(lambda: has_state(client, waiting.id, State.SUCCEEDED))
-            record = await read(client, running.id)
+            for job in jobs:
+                await wait_until(lambda job=job: has_state(client, job.id, State.SUCCEEDED))
+            records = [await read(client, job.id) for job in jobs]
+            events = [(await client.attach(job.id, "g1")).events for job in jobs]
+            await client.sweep()
 
-    assert (record.crashes, len(record.attempts)) == (0, 1)
-    assert len(events) == 2  # its start and its text
+    assert [(record.crashes, len(record.attempts)) for record in records] == [(0, 1)] * 3
+    assert [len(log) for log in events] == [2] * 3  # its start and its text
 
 
 async def refuse_writes(client: QueueClient, refuse: bool) -> None:
@@ -182,6 +180,47 @@ async def test_an_answer_that_redis_refuses_waits_until_it_does_not(wait_until: 
             assert (await read(client, job.id)).state is State.RUNNING
             await refuse_writes(client, False)
             await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
+
+
+async def test_answers_survive_a_long_refusal_and_no_run_is_spent(wait_until: WaitUntil) -> None:
+    with RedisServer() as server:
+        gate, job = Gate(), chat()
+        async with queue_client(server.url) as client, working(server.url, gate.run, lease_ms=500):
+            await client.enqueue(job)
+            await wait_until(lambda: gate.started)
+            await refuse_writes(client, True)
+            with pytest.raises(QueueUnavailable, match="takes no writes"):
+                await client.enqueue(chat())
+            gate.open()
+            await asyncio.sleep(1.5)  # the lease is over
+            await refuse_writes(client, False)
+            await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
+            record = await read(client, job.id)
+
+    assert (record.crashes, gate.started) == (0, [job.id])
+
+
+async def test_a_write_that_cannot_succeed_does_not_hold_up_the_others(
+    wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.queue.outbox.MAX_REFUSALS", 3)
+    ends: list[tuple[str, str]] = []
+    with RedisServer() as server:
+        wrong, later = chat(), chat()
+        gate = Gate()
+        async with (
+            queue_client(server.url) as client,
+            working(server.url, gate.run, on_settled=lambda job, state, seconds, error: ends.append((job.id, state))),
+        ):
+            await client.enqueue(wrong)
+            await wait_until(lambda: gate.started)
+            await client.redis.delete(client.keys.record(wrong.id))
+            await client.redis.set(client.keys.record(wrong.id), "not a hash", ex=60)
+            gate.open()
+            await wait_until(lambda: ends == [(wrong.id, "!")], description="given up as lost")
+            await client.redis.delete(client.keys.record(wrong.id))
+            await client.enqueue(later)
+            await wait_until(lambda: has_state(client, later.id, State.SUCCEEDED))
 
 
 async def test_two_clients_share_nothing_but_redis(redis_url: str, wait_until: WaitUntil) -> None:
