@@ -31,7 +31,7 @@ def test_a_harmful_request_id_is_replaced(given: str | None) -> None:
     assert accepted_request_id(given).startswith("req_")
 
 
-@pytest.mark.req("S0-20", "S0-24", "S0-27")
+@pytest.mark.req("S0-20", "S0-23", "S0-24", "S0-27")
 @pytest.mark.parametrize("debug", [False, True])
 async def test_an_unexpected_error_tells_nothing_of_the_inside(
     start_gateway: StartGateway, capfd: pytest.CaptureFixture[str], debug: bool
