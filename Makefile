@@ -111,6 +111,9 @@ coverage: setup-dev ## Run the tests and show which lines none of them reached
 chaos: setup-dev ## Kill, stop and starve real processes, the whole list; writes docs/results/chaos.md
 	@$(PYTHON) -m tests.chaos $(ARGS)
 
+soak: setup-dev ## Half an hour of every kind of fault at once; writes docs/results/soak.md
+	@$(PYTHON) -m tests.chaos.soak $(ARGS)
+
 bench: setup-dev ## Measure speed; writes docs/results/bench.md
 	@$(PYTHON) -m tests.bench $(ARGS)
 

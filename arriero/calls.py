@@ -19,6 +19,8 @@ from arriero.models import Job, JobPage, JsonObject
 
 LONG_POLL_S = 25.0
 """One long poll's length; below the 30 s at which common proxies give up."""
+BATCH_ROWS = 500
+"""Jobs of one bulk call; the gateway takes 1000, of 1 MiB together."""
 RETRY_BASE_S = 0.2
 RETRY_CAP_S = 5.0
 BUSY_STATUSES = frozenset({429, 502, 503, 504})
@@ -79,6 +81,19 @@ def enqueue_call(
     metadata: Mapping[str, str] | None = None,
     idempotency_key: str,
 ) -> Call:
+    body = describe(type_, request, priority, delay_seconds, deadline_seconds, metadata)
+    return Call("POST", "/v1/jobs", body, headers={"idempotency-key": idempotency_key})
+
+
+def describe(
+    type_: str,
+    request: JsonObject,
+    priority: str = "normal",
+    delay_seconds: float = 0.0,
+    deadline_seconds: float | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> JsonObject:
+    """A job as the gateway takes it."""
     body: dict[str, Any] = {"type": type_, "request": dict(request), "priority": priority}
     if delay_seconds:
         body["delay_seconds"] = delay_seconds
@@ -86,7 +101,23 @@ def enqueue_call(
         body["deadline_seconds"] = deadline_seconds
     if metadata:
         body["metadata"] = dict(metadata)
-    return Call("POST", "/v1/jobs", body, headers={"idempotency-key": idempotency_key})
+    return body
+
+
+def enqueue_many(
+    type_: str, requests: Sequence[JsonObject], key: str, options: Mapping[str, Any], max_retries: int
+) -> Flow[list[Job]]:
+    """Submit jobs, so many to a call. What the queue refused is among them, with the status `refused`."""
+    jobs: list[Job] = []
+    for first in range(0, len(requests), BATCH_ROWS):
+        rows = [describe(type_, request, **options) for request in requests[first : first + BATCH_ROWS]]
+        headers = {"idempotency-key": f"{key}:{first}"}
+        jobs += yield from exchange(Call("POST", "/v1/jobs:batch", {"jobs": rows}, headers=headers), _jobs, max_retries)
+    return jobs
+
+
+def _jobs(body: JsonObject) -> list[Job]:
+    return [Job.parse(row if "id" in row else {"status": "refused", "error": row.get("error")}) for row in body["data"]]
 
 
 def list_call(status: str | None, model: str | None, cursor: str, limit: int) -> Call:

@@ -6,6 +6,7 @@ Both drive the same flows (`arriero.calls`) and the same event feed (`arriero.ss
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -67,6 +68,11 @@ class _Calls:
         return calls.exchange(
             calls.enqueue_call(type, request, idempotency_key=key, **options), Job.parse, self._max_retries
         )
+
+    def _enqueue_many(
+        self, type: str, requests: Sequence[JsonObject], idempotency_key: str | None, options: Mapping[str, Any]
+    ) -> Flow[list[Job]]:
+        return calls.enqueue_many(type, requests, idempotency_key or uuid.uuid4().hex, options, self._max_retries)
 
     def _get(self, job_id: str) -> Flow[Job]:
         return calls.exchange(Call("GET", calls.job_path(job_id)), Job.parse, self._max_retries)
@@ -135,6 +141,15 @@ class Client(_Calls):
         Options: `priority` (high, normal, low), `delay_seconds`, `deadline_seconds`, `metadata`.
         """
         return self._drive(self._enqueue(type, request, idempotency_key, options))
+
+    def enqueue_many(
+        self, type: str, requests: Sequence[JsonObject], *, idempotency_key: str | None = None, **options: Any
+    ) -> builtins.list[Job]:
+        """Submit many jobs of one type in few calls; the options are those of `enqueue`. The jobs, in order.
+
+        What the queue had no room for has the status `refused` and its `error`. Raises ApiError when it took none.
+        """
+        return self._drive(self._enqueue_many(type, requests, idempotency_key, options))
 
     def get(self, job_id: str) -> Job:
         return self._drive(self._get(job_id))
@@ -242,6 +257,11 @@ class AsyncClient(_Calls):
         self, type: str, request: JsonObject, *, idempotency_key: str | None = None, **options: Any
     ) -> Job:
         return await self._drive(self._enqueue(type, request, idempotency_key, options))
+
+    async def enqueue_many(
+        self, type: str, requests: Sequence[JsonObject], *, idempotency_key: str | None = None, **options: Any
+    ) -> builtins.list[Job]:
+        return await self._drive(self._enqueue_many(type, requests, idempotency_key, options))
 
     async def get(self, job_id: str) -> Job:
         return await self._drive(self._get(job_id))

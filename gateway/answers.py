@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from gateway.services import Services
 from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
+from shared.queue.client import Accepted
 from shared.wire.openai_render import job_body, to_json
 
 
@@ -22,16 +22,13 @@ def job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-def fresh_record(job: NewJob) -> JobRecord:
-    """The record of a job that was accepted this moment, without asking Redis for what we just told it.
-
-    Its times are this machine's; Redis' own, in every later answer, may differ by the two clocks' offset.
-    """
-    now = time.time()
+def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
+    """The record of a job that was accepted this moment, without asking Redis for what we just told it."""
+    now = accepted.at
     return JobRecord(
         id=job.id,
         kind=job.kind,
-        state=State.SCHEDULED if job.delay_s > 0 else State.QUEUED,
+        state=accepted.state,
         priority=job.priority,
         tenant=job.tenant,
         model=job.model,
@@ -54,15 +51,21 @@ async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:
     return job_body(record, position=position, expected_wait_seconds=wait_s)
 
 
-async def accepted_job(services: Services, job: NewJob, *, duplicate: bool, preferred: bool = False) -> web.Response:
-    """202 with the job and where to follow it."""
-    record: JobRecord | None = fresh_record(job)
-    if duplicate:
+async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[str, Any]:
+    """The body of a job that the queue has taken, or had already."""
+    if accepted.duplicate:
         record = await services.queue.get(job.id)
         if record is None:
             raise JobNotFound()
-    assert record is not None
-    response = json_response(await render_job(services, record), 202)
+        return await render_job(services, record)
+    position = accepted.position or None
+    wait_s = await services.load.expected_wait_s(position)
+    return job_body(fresh_record(job, accepted), position=position, expected_wait_seconds=wait_s)
+
+
+async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:
+    """202 with the job and where to follow it."""
+    response = json_response(await job_of(services, job, accepted), 202)
     response.headers["Location"] = job_path(job.id)
     response.headers["x-arriero-job-id"] = job.id
     if preferred:

@@ -21,7 +21,7 @@ from gateway.positions import PositionBoard
 from gateway.replies import Replies
 from gateway.request_options import HEADER_PATTERNS
 from gateway.route_table import Route
-from gateway.routes import admin, circuits, dead_letters, docs, health, jobs, openai
+from gateway.routes import admin, circuits, dead_letters, docs, health, jobs, openai, submission
 from gateway.routes.dead_letter_answers import DEAD_LETTER_ANSWERS
 from gateway.routes.docs import OPENAPI
 from gateway.routes.health_answers import HEALTH_ANSWERS
@@ -39,6 +39,7 @@ log = logger("gateway")
 
 ROUTES: list[Route] = [
     *openai.ROUTES,
+    *submission.ROUTES,
     *jobs.ROUTES,
     *health.ROUTES,
     *admin.ROUTES,

@@ -13,6 +13,7 @@ from gateway.replies import Subscription
 from gateway.services import JOB_HEADERS, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import NewJob, State
+from shared.queue.client import Accepted
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
@@ -86,8 +87,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
     subscription = services.replies.expect(job.id)
     ticket = Ticket(services, job, subscription, abandonable=not keyed)
     try:
-        accepted = await enqueue(services, job)
-        if accepted:
+        if (await enqueue(services, job)).duplicate:
             subscription.close()
             joined = await services.replies.attach(job.id)
             if joined is None:
@@ -103,18 +103,24 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
         ticket.events.close()
 
 
-async def enqueue(services: Services, job: NewJob) -> bool:
-    """Enqueue; True when the queue had this very job already. Raises what `QueueClient.enqueue` raises."""
-    outcome = "refused"
+async def enqueue(services: Services, job: NewJob) -> Accepted:
+    """Enqueue, and count it. Raises what `QueueClient.enqueue` raises."""
     try:
         accepted = await services.queue.enqueue(job)
-        outcome = "duplicate" if accepted.duplicate else "accepted"
-        return accepted.duplicate
-    except Overloaded:
-        outcome = "overloaded"
+    except ArrieroError as error:
+        count(services, job, error)
         raise
-    finally:
-        services.meter.enqueued(job.kind, job.priority, outcome)
+    count(services, job, accepted)
+    return accepted
+
+
+def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> None:
+    """Count what became of a job that was to be enqueued."""
+    if isinstance(outcome, Accepted):
+        word = "duplicate" if outcome.duplicate else "accepted"
+    else:
+        word = "overloaded" if isinstance(outcome, Overloaded) else "refused"
+    services.meter.enqueued(job.kind, job.priority, word)
 
 
 def note_end(request: web.Request, job: NewJob, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None) -> None:

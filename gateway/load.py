@@ -53,6 +53,8 @@ class LoadView:
 
     async def refresh(self) -> None:
         """Bring the view up to date if it is old. Keeps what it has when Redis does not answer."""
+        if time.monotonic() - self._seen_at < OLD_AFTER_S:
+            return
         async with self._lock:
             now = time.monotonic()
             if now - self._seen_at < OLD_AFTER_S:

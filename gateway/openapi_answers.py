@@ -208,6 +208,18 @@ class JobList(Answer):
     next_cursor: Annotated[str, Field(description="Send it as `cursor` for the next page; empty at the end.")]
 
 
+class RefusedJob(Answer):
+    object: Literal["job.refused"]
+    error: ErrorDetail
+
+
+class JobBatch(Answer):
+    object: Literal["list"]
+    data: Annotated[list[Job | RefusedJob], Field(description="In the order of the jobs sent.")]
+    accepted: Count
+    refused: Count
+
+
 class WorkerSeen(Answer):
     id: str
     host: str
@@ -231,6 +243,7 @@ class QueueStats(Answer):
     redis_used_memory_bytes: Count
     redis_version: str
     durability: str
+    takes_writes: Annotated[bool, Field(description="False: Redis' disk is full, and it refuses jobs.")]
 
 
 class QueueCleared(Answer):
@@ -248,6 +261,7 @@ ANSWERS: tuple[type[Answer], ...] = (
     ModelList,
     Job,
     JobList,
+    JobBatch,
     QueueStats,
     QueueCleared,
 )

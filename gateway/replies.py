@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.errors import JobNotFound, QueueUnavailable
+from shared.errors import JobLost, JobNotFound, QueueUnavailable
 from shared.jobs import JobRecord, State
 from shared.queue.client import QueueClient
 from shared.queue.connection import REDIS_GONE
@@ -346,9 +346,8 @@ class Replies:
 
     def _vanished(self, job_id: str) -> None:
         """Redis no longer knows the job: it was restarted without its data. Say so rather than wait for ever."""
-        error = JobNotFound("The queue's Redis lost this job, probably a restart without persistence. Submit it again.")
         for subscription in list(self._subscriptions.get(job_id, [])):
-            subscription.feed(Ended(state=State.EXPIRED, error=error.record()))
+            subscription.feed(Ended(state=State.EXPIRED, error=JobLost().record()))
 
 
 def _logged(event_id: str, fields: Fields) -> Event:

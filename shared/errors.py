@@ -11,7 +11,8 @@
     |   |-- TenantQueueFull 429         |-- QueueBytesFull 503          |-- QueueTooSlow 503
     |   |-- MemoryPressure 503          `-- DeadlineUnreachable 503
     |-- QueueUnavailable 503          Redis does not answer
-    |-- JobCancelled 409, JobExpired 504, JobPoisoned 500, PayloadLost 500, UndecodableJob 500, StreamRestarted 500
+    |-- JobCancelled 409, JobExpired 504, JobLost 503, JobPoisoned 500, PayloadLost 500, UndecodableJob 500,
+    |   StreamRestarted 500
     `-- BackendError 502
         |-- BackendUnreachable 503    refused, reset, DNS           |-- BackendTimeout 504   no byte in time
         |-- BackendBusy 503           saturation, not sickness      |-- BackendFault 502     a 5xx
@@ -208,6 +209,12 @@ class QueueUnavailable(ArrieroError):
     code, http_status, retryable = "queue_unavailable", 503, True
 
 
+class JobLost(ArrieroError):
+    """The queue's Redis lost this job, probably in a restart without its append-only file. Send the request again."""
+
+    code, http_status, retryable = "job_lost", 503, True
+
+
 class JobCancelled(ArrieroError):
     """The job was cancelled."""
 
@@ -280,6 +287,8 @@ class BackendProtocolError(BackendError):
     """The model server's answer was broken off or not understood."""
 
     code, trips_breaker = "backend_protocol_error", True
+    broke_off: bool = False
+    """The connection ended in the middle of the answer: the server may be gone."""
 
 
 class AnswerIncomplete(BackendProtocolError):

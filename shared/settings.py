@@ -167,7 +167,7 @@ class BaseServiceSettings(LayeredSettings):
         description="How long a model that nobody uses stays in memory, seconds. Pinned models and those of "
         "MODEL_PRELOAD_LIST stay.",
     )
-    metrics_enabled: bool = Field(True, description="Serve /metrics. Off: the page answers 404 and nothing is read for it.")
+    metrics_enabled: bool = Field(True, description="Serve /metrics. Off: it answers 404, and nothing is read for it.")
     log_level: LogLevel = Field("INFO", description="Least severity that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere."

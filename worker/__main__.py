@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from shared.lifecycle import ConfigFault, exit_with_faults, read_settings, run_service
+from shared.lifecycle import ConfigFault, exit_with_faults, open_logs, read_settings, run_service
 from worker.app import run
 from worker.processes import supervise
 from worker.settings import WorkerSettings
@@ -21,6 +21,7 @@ def main() -> None:
         parser.error("--processes must be between 1 and 256")
     try:
         settings = read_settings(WorkerSettings)
+        open_logs("worker", settings)
     except ConfigFault as fault:
         exit_with_faults("worker", fault)
     run_service("worker", lambda: run(settings) if processes == 1 else supervise(settings, processes))

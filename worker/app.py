@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from shared.backends.ollama import OllamaBackend
 from shared.jobs import INFERENCE_KINDS
-from shared.lifecycle import StopSignal, open_logs
+from shared.lifecycle import StopSignal
 from shared.pins import KeepAlive
 from shared.queue.connection import connect
 from shared.queue.engine import EngineOptions, QueueWorker
@@ -155,5 +155,4 @@ class WorkerService:
 
 
 async def run(settings: WorkerSettings) -> None:
-    open_logs("worker", settings)
     await WorkerService(settings).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -12,8 +12,17 @@ from shared.wire.canonical import Delta, Finish, TextAnswer
 from worker.observation import ObservedCall
 
 
-async def collect(stream: AsyncIterator[Delta | Finish], job: RunningJob, model: str, seen: ObservedCall) -> TextAnswer:
-    """The answer of `model`. Publishes each delta if the job keeps events. Raises what the stream raises."""
+async def collect(
+    stream: AsyncIterator[Delta | Finish],
+    job: RunningJob,
+    model: str,
+    seen: ObservedCall,
+    on_first: Callable[[], None],
+) -> TextAnswer:
+    """The answer of `model`. Publishes each delta if the job keeps events. Raises what the stream raises.
+
+    `on_first` is called with the answer's first piece.
+    """
     answer = TextAnswer(model=model)
     content: list[str] = []
     thinking: list[str] = []
@@ -26,6 +35,7 @@ async def collect(stream: AsyncIterator[Delta | Finish], job: RunningJob, model:
             if job.notes.first_token_at is None:
                 job.notes.first_token_at = time.time()
                 seen.first_token()
+                on_first()
             if publish is not None:
                 publish(item)
             content.append(item.content)

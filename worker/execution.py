@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from shared.backends.base import Backend, CallTimeouts
+from shared.backends.base import CallTimeouts
 from shared.errors import (
     ArrieroError,
     BackendBusy,
@@ -41,7 +41,7 @@ from worker.choice import Choice, NothingFree, NothingInstalled, Trip
 from worker.collecting import collect
 from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
 from worker.guards import Guards
-from worker.hosts import Hosts
+from worker.hosts import Hosts, Lease
 from worker.observation import Observation, ObservedCall
 
 DEADLINE_MARGIN_S = 0.5
@@ -146,7 +146,8 @@ class Execution:
                 raise
             finally:
                 ask = self._hosts.asks_loaded(route.host)
-                self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait)
+                under_way = self._hosts.under_way(route)
+                self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait, under_way=under_way)
 
     async def _pay(self, trip: Trip, route: Route) -> None:
         """A retry is paid for from the budget that all workers share. Raises HandBack when it is spent."""
@@ -172,8 +173,8 @@ class Execution:
         job.notes.backend, job.notes.model = route.host, route.model
         # The manager decides how long models stay, not the caller.
         request = replace(request, keep_alive=self._stay_s(route.model))
-        with self._hosts.lease(route.host) as backend, self._observe.call(job) as seen:
-            answer = await self._call(backend, job, request, timeouts, seen)
+        with self._hosts.lease(route) as lease, self._observe.call(job) as seen:
+            answer = await self._call(lease, job, request, timeouts, seen)
         answer.backend = route.host
         if is_fallback and isinstance(answer, TextAnswer):
             answer.fallback_from = trip.request.model
@@ -185,8 +186,9 @@ class Execution:
 
     @staticmethod
     async def _call(
-        backend: Backend, job: RunningJob, request: Request, timeouts: CallTimeouts, seen: ObservedCall
+        lease: Lease, job: RunningJob, request: Request, timeouts: CallTimeouts, seen: ObservedCall
     ) -> Answer:
+        backend = lease.backend
         match request:
             case EmbeddingRequest():
                 vectors = await backend.embed(request, request_id=job.id, timeouts=timeouts)
@@ -196,7 +198,7 @@ class Execution:
                 stream = backend.chat(request, request_id=job.id, timeouts=timeouts)
             case CompletionRequest():
                 stream = backend.complete(request, request_id=job.id, timeouts=timeouts)
-        return await collect(stream, job, request.model, seen)
+        return await collect(stream, job, request.model, seen, lease.answers)
 
     # -- after a failure --------------------------------------------------------------------------------------------
 

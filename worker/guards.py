@@ -39,15 +39,23 @@ class Guards:
         return await self._budget.take(_bucket(route))
 
     def ended(
-        self, admission: Admission, route: Route, error: BaseException | None, *, ask: AskLoaded, full_wait: bool
+        self,
+        admission: Admission,
+        route: Route,
+        error: BaseException | None,
+        *,
+        ask: AskLoaded,
+        full_wait: bool,
+        under_way: int,
     ) -> None:
-        """An admitted call is over; `error` is what it raised, `ask` tells what the host has in memory.
+        """An admitted call is over; `error` is what it raised, `ask` tells what the host has in memory, `under_way` how
+        many calls of this worker go on along the same route.
 
         `full_wait` is False for a call that had less time than its model is usually given: its timeout proves little.
         """
         if error is None:
             self._budget.succeeded(_bucket(route))
-        self._breakers.conclude(admission, error, ask=ask, full_wait=full_wait)
+        self._breakers.conclude(admission, error, ask=ask, full_wait=full_wait, under_way=under_way)
 
 
 def _bucket(route: Route) -> str:

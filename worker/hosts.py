@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from shared.backends.base import Backend, LoadedModel
-from shared.errors import ArrieroError
+from shared.errors import ArrieroError, BackendProtocolError, BackendTimeout, BackendUnreachable
 from shared.model_names import same
 from worker.fallback import Route
 from worker.pacing import Pace
@@ -34,9 +36,24 @@ class _Host:
         self.backend = backend
         self.pace = Pace(ceiling)
         self.in_flight = 0
+        self.calls: Counter[str] = Counter()
+        """Of them, those to each model."""
         self.missing: dict[str, float] = {}
         self.capabilities: dict[str, Collection[str]] = {}
         self.capabilities_until = 0.0
+
+
+@dataclass(slots=True, frozen=True)
+class Lease:
+    """One call's use of a backend. `answers` is called with the first piece of the answer."""
+
+    backend: Backend
+    answers: Callable[[], None]
+
+
+def is_gone(error: ArrieroError) -> bool:
+    """Whether the error means that the host may not be there any more."""
+    return isinstance(error, BackendUnreachable) or (isinstance(error, BackendProtocolError) and error.broke_off)
 
 
 class Hosts:
@@ -102,6 +119,10 @@ class Hosts:
         """The host answered a call."""
         self._hosts[name].pace.served()
 
+    def under_way(self, route: Route) -> int:
+        """How many calls of this worker to that model there have not ended."""
+        return self._hosts[route.host].calls[same(route.model)]
+
     async def wait_for_room(self, limit_s: float) -> None:
         """Until some call of this worker ends, or for `limit_s`."""
         self._given_back.clear()
@@ -112,14 +133,32 @@ class Hosts:
             pass
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[Backend]:
-        """A backend for one call."""
-        host = self._hosts[name]
+    def lease(self, route: Route) -> Iterator[Lease]:
+        """A backend for one call. The block ends with the call, by the error that ended it if there is one."""
+        host, model = self._hosts[route.host], same(route.model)
         host.in_flight += 1
+        host.calls[model] += 1
+        call = host.pace.begins()
+        lease = Lease(host.backend, lambda: self._answers_again(host, call))
         try:
-            yield host.backend
+            yield lease
+            lease.answers()
+        except ArrieroError as error:
+            if is_gone(error):
+                host.pace.unreachable()
+            elif not isinstance(error, BackendTimeout):
+                lease.answers()
+            raise
         finally:
             host.in_flight -= 1
+            host.calls[model] -= 1
+            if not host.calls[model]:
+                del host.calls[model]  # callers choose model names
+            host.pace.ends(call)
+            self._given_back.set()
+
+    def _answers_again(self, host: _Host, call: int) -> None:
+        if host.pace.answers(call):
             self._given_back.set()
 
     # -- asking all -------------------------------------------------------------------------------------------------

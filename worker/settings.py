@@ -85,7 +85,12 @@ class WorkerSettings(BaseServiceSettings):
     enable_circuit_breaker: bool = Field(
         True, description="Stop calling hosts and models that keep failing, until a single call has shown them well."
     )
-    circuit_breaker_failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open a circuit.")
+    circuit_breaker_failures: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="Failures in a row, over all workers, that open a circuit; where some calls fail anyway, more.",
+    )
     circuit_breaker_failure_rate: float = Field(
         0.5, gt=0, le=1, description="Share of failed calls within the window that opens a circuit."
     )

@@ -49,7 +49,7 @@ async def _parts(services: Services) -> tuple[dict[str, str], str]:
         if not isinstance(stats, ArrieroError | TimeoutError):
             raise stats
     else:
-        parts["redis"] = UP
+        parts["redis"] = UP if stats.takes_writes else "degraded"
         parts["queue"] = UP if stats.workers else "no workers"
         durability = stats.durability
     if not isinstance(hosts, BaseException) and hosts.answered:

@@ -13,10 +13,10 @@ from aiohttp import web
 from gateway.answers import render_job
 from gateway.services import JOB_HEADERS, Services
 from gateway.sse import EventStream
-from shared.errors import ArrieroError, BadRequest, JobNotFound
+from shared.errors import ArrieroError, BadRequest, JobLost, JobNotFound
 from shared.wire.canonical import Delta
 from shared.wire.events import Chunk, Ended, Event, Started
-from shared.wire.openai_render import to_json
+from shared.wire.openai_render import error_body, to_json
 
 COMMENT_PERIOD_S = 1.0
 _EVENT_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,12})")
@@ -99,7 +99,10 @@ async def job_events(request: web.Request, services: Services, job_id: str) -> w
                 event: Event | None = await subscription.next(COMMENT_PERIOD_S)
                 if isinstance(event, Ended):
                     record = await services.queue.get(job_id)
-                    body = {} if record is None else await render_job(services, record)
+                    if record is not None:
+                        body = await render_job(services, record)
+                    else:
+                        body = {"id": job_id, "status": event.state, **error_body(event.error or JobLost().record())}
                     await out.write(frame("ended", "", body))
                     return await out.close()
                 if event is None:

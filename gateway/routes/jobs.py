@@ -1,90 +1,24 @@
-"""The job face: submit, look, wait, list, cancel."""
+"""The job face once a job exists: look, wait, list, cancel, follow."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import request_options
-from gateway.answers import accepted_job, json_response, render_job
-from gateway.body import read_json
-from gateway.inference import enqueue
+from gateway.answers import json_response, render_job
 from gateway.route_table import Role, Route
 from gateway.routes.job_events import job_events
-from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING, Face
-from gateway.services import CALLER, REQUEST_ID, SERVICES, Services
-from shared.errors import BadRequest, JobNotFound
-from shared.jobs import JobRecord, Kind, NewJob, Priority, State, new_job_id
-from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
+from gateway.services import CALLER, SERVICES, Services
+from shared.errors import JobNotFound
+from shared.jobs import JobRecord, State
+from shared.wire.openai import validate
 from shared.wire.openai_render import job_body
 
 MAX_WAIT_S = 60.0
-MAX_DEADLINE_S = 86_400.0
-MAX_DELAY_S = 30 * 86_400.0
-MAX_METADATA = 16
 MAX_PAGE = 100
-
-FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
-
-MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataText = Annotated[str, StringConstraints(max_length=512)]
-
-
-class JobOptions(BaseModel):
-    """What every job can be told."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    priority: Literal["high", "normal", "low"] = "normal"
-    delay_seconds: float = Field(
-        0, ge=0, le=MAX_DELAY_S, allow_inf_nan=False, description="Start so many seconds from now, or later."
-    )
-    deadline_seconds: float | None = Field(
-        None,
-        ge=request_options.LEAST_DEADLINE_S,
-        le=MAX_DEADLINE_S,
-        allow_inf_nan=False,
-        description="The job expires when it has not ended this long after its start became due.",
-    )
-    metadata: dict[MetadataName, MetadataText] = Field(
-        default_factory=dict, max_length=MAX_METADATA, description="Up to 16 texts of your own."
-    )
-
-
-class Submission(JobOptions):
-    """POST /v1/jobs as it is read: the request is checked once its type is known, so that errors name its fields."""
-
-    type: Literal["chat.completion", "completion", "embedding"]
-    request: dict[str, Any]
-    webhook_url: str | None = None
-
-
-class DescribedJob(JobOptions):
-    """The part of a job's description that does not depend on its type."""
-
-    webhook_url: None = Field(None, description="Not available: webhooks are off.")
-
-
-class ChatJob(DescribedJob):
-    type: Literal["chat.completion"]
-    request: ChatCompletionBody
-
-
-class CompletionJob(DescribedJob):
-    type: Literal["completion"]
-    request: CompletionBody
-
-
-class EmbeddingJob(DescribedJob):
-    type: Literal["embedding"]
-    request: EmbeddingBody
-
-
-class JobBody(RootModel[ChatJob | CompletionJob | EmbeddingJob]):
-    """POST /v1/jobs as it is described. `request` is the OpenAI body of its type; `stream` in it is ignored."""
 
 
 class JobQuery(BaseModel):
@@ -110,52 +44,6 @@ class JobListQuery(BaseModel):
     model: str = Field("", max_length=255, description="Only jobs for this model, as it was asked for.")
     cursor: str = Field("", pattern="^[0-9]{0,9}$", description="`next_cursor` of the page before.")
     limit: int = Field(20, ge=1, le=MAX_PAGE, description="Most jobs on a page.")
-
-
-def _validate_request(face: Face, request: dict[str, Any]) -> Any:
-    try:
-        return validate(face.body, request)
-    except BadRequest as error:
-        raise BadRequest(error.message, param=f"request.{error.param}" if error.param else "request") from None
-
-
-async def submit(request: web.Request) -> web.Response:
-    services, caller = request.app[SERVICES], request[CALLER]
-    data = await read_json(request)
-    wanted = validate(Submission, data)
-    if wanted.webhook_url is not None:
-        raise BadRequest(
-            "Webhooks are off on this gateway. Leave `webhook_url` null and follow the job with "
-            "GET /v1/jobs/{id}?wait=30 or its /events.",
-            param="webhook_url",
-        )
-    face = FACES[wanted.type]
-    body = _validate_request(face, wanted.request)
-    await services.catalogue.require(body.model)
-    key = request_options.idempotency_key(request.headers)
-    deadline_s = wanted.deadline_seconds or request_options.deadline_s(
-        request.headers, services.settings.request_timeout, silent=False
-    )
-    job = NewJob(
-        id=new_job_id() if key is None else request_options.idempotent_job_id(caller.tenant, key),
-        kind=face.kind,
-        model=body.model,
-        request=face.to_canonical(body),
-        tenant=caller.tenant,
-        priority=Priority(wanted.priority),
-        # The queue counts from acceptance.
-        timeout_s=wanted.delay_seconds + deadline_s,
-        delay_s=wanted.delay_seconds,
-        retention_s=services.settings.result_ttl,
-        keep_events=face.kind is not Kind.EMBEDDING,
-        restartable=True,
-        request_id=request[REQUEST_ID],
-        metadata=wanted.metadata,
-        fingerprint="" if key is None else request_options.fingerprint("job", data),
-        private=request_options.wants_no_copy(request.headers),
-    )
-    duplicate = await enqueue(services, job)
-    return await accepted_job(services, job, duplicate=duplicate)
 
 
 async def own_job(request: web.Request, services: Services) -> JobRecord:
@@ -228,19 +116,6 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = [
-    Route(
-        method="POST",
-        path="/v1/jobs",
-        handler=submit,
-        role=Role.INFERENCE,
-        summary="Submit a job",
-        description="The job goes on when the client leaves. Follow it with ?wait=30 or by its events.",
-        tag="Jobs",
-        body=JobBody,
-        headers=(request_options.IDEMPOTENCY_HEADER, request_options.DEADLINE_HEADER, "x-request-id"),
-        answers={202: "Job"},
-        errors=(404, 408, 413, 415, 422, 429, 503),
-    ),
     Route(
         method="GET",
         path="/v1/jobs",

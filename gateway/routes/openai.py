@@ -93,8 +93,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
         job.retention_s = services.settings.result_ttl
         job.keep_events = face.kind is not Kind.EMBEDDING
         job.restartable = True
-        duplicate = await enqueue(services, job)
-        return await accepted_job(services, job, duplicate=duplicate, preferred=True)
+        return await accepted_job(services, job, await enqueue(services, job), preferred=True)
     async with submitted(services, request, job, keyed=keyed) as ticket:
         if body.streams:
             renderer = StreamRenderer(face.kind, _rendering(ticket))

@@ -28,7 +28,7 @@ from shared.backends.base import CallTimeouts
 from shared.backends.watch import Limit, Watch, timed_out
 from shared.errors import BackendError, BackendProtocolError, BackendUnreachable
 
-MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 KEEP_ALIVE_S = 30.0
@@ -98,9 +98,11 @@ class Call:
         except BackendError:
             raise
         except _NETWORK_ERRORS as exc:
-            raise BackendProtocolError(
+            error = BackendProtocolError(
                 "The connection to the model server broke in the middle of its answer. Try again."
-            ) from exc
+            )
+            error.broke_off = True
+            raise error from exc
         finally:
             watch.waiting_until = None
 
@@ -205,13 +207,20 @@ class Upstream:
         return self._session
 
     async def open(
-        self, method: str, path: str, body: bytes | None = None, *, request_id: str = "", timeouts: CallTimeouts
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        request_id: str = "",
+        timeouts: CallTimeouts,
+        line_factor: int = 1,
     ) -> Call:
         """Send a request and return once its status is known; the caller closes the `Call`.
 
         Waiting for a free connection counts as waiting for the first byte. A refused connection is tried again, twice
-        and quickly: the server has seen nothing of the call, so that makes no second one. Raises BackendUnreachable,
-        BackendTimeout, BackendProtocolError.
+        and quickly: the server has seen nothing of the call, so that makes no second one. The answer's lines may be
+        `line_factor` times as long as others'. Raises BackendUnreachable, BackendTimeout, BackendProtocolError.
         """
         headers: dict[str, str] = {}
         if body is not None:
@@ -257,7 +266,7 @@ class Upstream:
             raise unreachable("the connection was closed before the answer") from exc
         except (aiohttp.ClientError, HttpProcessingError) as exc:
             raise BackendProtocolError("The model server does not speak HTTP that can be understood.") from exc
-        return Call(response, timeouts, started, self._max_line_bytes)
+        return Call(response, timeouts, started, self._max_line_bytes * line_factor)
 
     async def aclose(self) -> None:
         """Close all connections, those in use too. May be called twice."""

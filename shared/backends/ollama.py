@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from shared.backends import ollama_answers, ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
-from shared.backends.http import MAX_LINE_BYTES, Call, Upstream
+from shared.backends.http import MAX_BODY_BYTES, MAX_LINE_BYTES, Call, Upstream
 from shared.backends.ollama_answers import ChatReader, GenerateReader
 from shared.backends.ollama_errors import classify, incomplete, is_cloud_model
 from shared.backends.ollama_models import ModelDetails, PullProgress
@@ -31,6 +31,9 @@ ASK_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=10.0, gap_s=10.0, total_
 """For questions that need no model: tags, ps, show, version, copy, delete, unload."""
 LOAD_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=600.0, gap_s=60.0, total_s=600.0)
 """Patient: a load that loses the client who began it is thrown away by the server, for everybody."""
+EMBEDDING_BASE_BYTES = 64 * 1024
+EMBEDDING_VECTOR_BYTES = 512 * 1024
+"""For one vector in an answer: 16384 numbers of 32 characters. What is longer is not read to its end."""
 PULL_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=60.0, gap_s=120.0, total_s=86400.0)
 
 
@@ -92,7 +95,9 @@ class OllamaBackend:
         self, body: Callable[[], bytes], reader: ChatReader, request_id: str, timeouts: CallTimeouts
     ) -> AsyncGenerator[Delta | Finish, None]:
         self._refuse_cloud(reader.model)
-        call = await self._upstream.open("POST", reader.endpoint, body(), request_id=request_id, timeouts=timeouts)
+        call = await self._upstream.open(
+            "POST", reader.endpoint, body(), request_id=request_id, timeouts=timeouts, line_factor=reader.line_factor
+        )
         try:
             await self._expect_ok(call, reader.endpoint, reader.model)
             seen = False
@@ -119,7 +124,8 @@ class OllamaBackend:
     async def embed(self, request: EmbeddingRequest, *, request_id: str, timeouts: CallTimeouts) -> EmbeddingAnswer:
         """One vector per input, in order, all of one dimension. The first-byte limit covers the whole computation."""
         body = ollama_requests.embed_body(request, self._keep_alive)
-        answer = await self._ask("POST", "/api/embed", body, request.model, request_id, timeouts)
+        limit = EMBEDDING_BASE_BYTES + EMBEDDING_VECTOR_BYTES * len(request.inputs)
+        answer = await self._ask("POST", "/api/embed", body, request.model, request_id, timeouts, max_bytes=limit)
         return replace(ollama_answers.read_embedding(answer, request), backend=self.name)
 
     # --- questions
@@ -215,13 +221,14 @@ class OllamaBackend:
         model: str = "",
         request_id: str = "",
         timeouts: CallTimeouts = ASK_TIMEOUTS,
+        max_bytes: int = MAX_BODY_BYTES,
     ) -> bytes:
         """The whole body of an answer of 200. Raises the classified error for any other."""
         self._refuse_cloud(model)
         call = await self._upstream.open(method, path, body, request_id=request_id, timeouts=timeouts)
         try:
             await self._expect_ok(call, path, model)
-            return await call.body()
+            return await call.body(max_bytes)
         finally:
             call.close()
 

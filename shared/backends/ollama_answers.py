@@ -111,6 +111,7 @@ class ChatReader:
     __slots__ = ("_called", "finish", "model")
 
     endpoint = "/api/chat"
+    line_factor = 1
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -158,6 +159,8 @@ class GenerateReader(ChatReader):
     __slots__ = ()
 
     endpoint = "/api/generate"
+    line_factor = 8
+    """The last line repeats the whole context as numbers."""
 
     def read(self, line: bytes) -> Delta | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from shared.errors import (
+    ArrieroError,
     BadRequest,
     IdempotencyMismatch,
     JobNotFound,
@@ -26,7 +28,7 @@ from shared.model_names import same
 from shared.queue import records
 from shared.queue.admission import QueueLimits, refusal
 from shared.queue.batch import Batcher
-from shared.queue.connection import connect, within
+from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
@@ -38,18 +40,27 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 2.0
 """How long a call waits for a Redis that is away before it says so."""
 NO_MEMORY_RETRY_AFTER_S = 15
+_NO_WRITES = "The queue's Redis takes no writes: its disk is full, or its replicas are gone. Nothing was accepted."
 NO_LIMITS = QueueLimits()
+CALL_ROWS = 250
+"""Jobs enqueued in one call: Redis serves nobody else meanwhile, about 10 ms."""
 LIST_SCAN_LIMIT = 2000
 """How many records one page of a filtered list looks at."""
 
 
 @dataclass(slots=True, frozen=True)
 class Accepted:
-    """The queue has the job. `duplicate`: it had it already, from the same body."""
+    """The queue has the job. `duplicate`: it had it already, from the same body.
+
+    Of a new one, `position` is its place in line (1 = next; 0 while it does not wait) and `at` the time of its
+    acceptance by Redis' clock, Unix seconds.
+    """
 
     id: str
     state: State
     duplicate: bool = False
+    position: int = 0
+    at: float = 0.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,14 +96,14 @@ class QueueClient:
         """A client on its own connections. Does not wait for Redis to be there."""
         return cls(connect(settings), settings.queue_shard, limits=limits)
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], limit_s: float = ANSWER_WITHIN_S) -> T:
         try:
-            return await within(ANSWER_WITHIN_S, call)
+            return await within(limit_s, call)
         except OutOfMemoryError as exc:
             raise MemoryPressure(retry_after_s=NO_MEMORY_RETRY_AFTER_S) from exc
         except ResponseError as exc:
-            if str(exc).startswith("MISCONF"):  # it cannot write to its disk, and so accepts nothing
-                raise QueueUnavailable("The queue's Redis cannot write to its disk.", retry_after_s=10) from exc
+            if takes_no_writes(exc):
+                raise QueueUnavailable(_NO_WRITES, retry_after_s=10) from exc
             raise
 
     async def enqueue(self, job: NewJob) -> Accepted:
@@ -100,56 +111,42 @@ class QueueClient:
 
         Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
         """
-        payload = encode_job(
-            job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-            private=job.private, request_id=job.request_id,
-        )  # fmt: skip
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
-        row: tuple[Field, ...] = (
-            job.id,
-            payload,
-            job.priority,
-            job.kind,
-            job.model,
-            job.tenant,
-            int(job.timeout_s * 1000),
-            int(job.delay_s * 1000),
-            job.reply_to,
-            "1" if job.keep_events else "",
-            job.fingerprint,
-            encode(job.metadata) if job.metadata else b"",
-            job.request_id,
-            int(job.retention_s * 1000),
-        )
-        # A limit of its own: the batch before this one may be using up its time already.
+        row = _row(job)
         until = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
-        try:
-            async with asyncio.timeout_at(until):
-                answer = await self._enqueues.put((until, row))
-        except TimeoutError as exc:
-            raise QueueUnavailable(retry_after_s=2) from exc
-        match answer[:1]:
-            case b"#":
-                raise refusal(answer)
-            case b"!":
-                raise IdempotencyMismatch(param="Idempotency-Key")
-            case b"=":
-                return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
-        return Accepted(job.id, State(answer.decode()))
+        answer = await self._enqueues.put((until, row))
+        return _accepted(job, answer)
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Accepted | ArrieroError]:
+        """Put jobs in the queue with one call for each `CALL_ROWS` of them. What became of each, in order.
+
+        Refusals and mismatches are among the answers. Raises PayloadTooLarge before anything is stored, and
+        QueueUnavailable; what was stored by then stays so, and to repeat the call is safe.
+        """
+        rows = [_row(job) for job in jobs]
+        outcomes: list[Accepted | ArrieroError] = []
+        for first in range(0, len(rows), CALL_ROWS):
+            fields = [field for row in rows[first : first + CALL_ROWS] for field in row]
+            replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
+            for job, reply in zip(jobs[first:], replies, strict=False):
+                try:
+                    outcomes.append(_accepted(job, reply))
+                except ArrieroError as refused:
+                    outcomes.append(refused)
+        return outcomes
 
     async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
-        loop = asyncio.get_running_loop()
-
-        async def send() -> Sequence[bytes]:
-            # Anew at each try: who was told "unavailable" meanwhile must not find the job done after all.
-            now = loop.time()
-            timely = [row for until, row in jobs if until > now]
-            fields = [field for row in timely for field in row]
-            replies = iter(await self.scripts.run("enqueue", self._packed_limits, *fields) if timely else ())
-            return [next(replies) if until > now else b"" for until, _ in jobs]
-
-        return await self._call(send)
+        """One reply each; nothing for a job that waited in vain for the batch before this one."""
+        now = asyncio.get_running_loop().time()
+        timely = [(until, row) for until, row in jobs if until > now]
+        if not timely:
+            return [b""] * len(jobs)
+        fields = [field for _, row in timely for field in row]
+        # The patience of the first of them is that of all, so that nobody waits longer than promised.
+        replies = await self._call(
+            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), min(until for until, _ in timely) - now
+        )
+        in_order = iter(replies)
+        return [next(in_order) if until > now else b"" for until, _ in jobs]
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job with its timeline and result; None when there is none."""
@@ -278,3 +275,44 @@ def _offset(cursor: str) -> int:
     if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise BadRequest("`cursor` is not one this server gave. Leave it out to start anew.", param="cursor")
     return int(cursor or 0)
+
+
+def _row(job: NewJob) -> tuple[Field, ...]:
+    """A job as enqueue.lua takes it. Raises PayloadTooLarge."""
+    payload = encode_job(
+        job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
+        private=job.private, request_id=job.request_id,
+    )  # fmt: skip
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
+    return (
+        job.id,
+        payload,
+        job.priority,
+        job.kind,
+        job.model,
+        job.tenant,
+        int(job.timeout_s * 1000),
+        int(job.delay_s * 1000),
+        job.reply_to,
+        "1" if job.keep_events else "",
+        job.fingerprint,
+        encode(job.metadata) if job.metadata else b"",
+        job.request_id,
+        int(job.retention_s * 1000),
+    )
+
+
+def _accepted(job: NewJob, answer: bytes) -> Accepted:
+    """What enqueue.lua says of a job. Raises what `QueueClient.enqueue` raises."""
+    match answer[:1]:
+        case b"":
+            raise QueueUnavailable(retry_after_s=2)
+        case b"#":
+            raise refusal(answer)
+        case b"!":
+            raise IdempotencyMismatch(param="Idempotency-Key")
+        case b"=":
+            return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
+    state, position, now_ms = answer.split()
+    return Accepted(job.id, State(state.decode()), position=int(position), at=int(now_ms) / 1000)

@@ -12,7 +12,7 @@ import hiredis
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
 
 from shared.errors import QueueUnavailable
 from shared.queue.keys import Keys
@@ -22,7 +22,18 @@ from shared.wire.codec import encode
 REDIS_GONE = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """What a call raises while Redis is away, restarting or failing over. The call may or may not have taken effect."""
 
+_REFUSED_FOR_NOW = ("MISCONF", "NOREPLICAS")
 T = TypeVar("T")
+
+
+def takes_no_writes(error: Exception) -> bool:
+    """Whether Redis answered that it stores nothing for now: its disk is full, its memory is, its replicas are gone."""
+    return isinstance(error, OutOfMemoryError) or str(error).startswith(_REFUSED_FOR_NOW)
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether it will pass, and the same call will then do: Redis is away, or takes no writes."""
+    return isinstance(error, REDIS_GONE) or takes_no_writes(error)
 
 
 def connect(settings: BaseServiceSettings, *, max_connections: int = 64, socket_timeout_s: float = 5.0) -> ArqRedis:

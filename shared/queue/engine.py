@@ -27,9 +27,10 @@ from structlog.contextvars import bind_contextvars
 
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired
 from shared.jobs import State
+from shared.lua import Field
 from shared.queue import records
 from shared.queue.client import QueueClient
-from shared.queue.connection import REDIS_GONE
+from shared.queue.connection import REDIS_GONE, is_outage
 from shared.queue.cron import CronEntry, Schedule
 from shared.queue.heartbeat import Heartbeats
 from shared.queue.keys import Keys
@@ -40,11 +41,13 @@ from shared.wire.codec import decode_job, encode, encode_result
 
 log = structlog.get_logger()
 
-LEASE_MS = 8000
+LEASE_MS = 6000
+"""Three renewals: a worker may miss two. What it holds when it dies starts elsewhere this much later, or sooner."""
 TICK_S = 1.0
 """A worker that slept this long looks at the queue even if nobody woke it: a lost wake-up costs at most this."""
 CLAIM_LIMIT = 200
 MAX_PAUSE_S = 1.0
+SUSPECT_PAUSE_MS = 1000
 LAST_WORDS_S = 5.0
 """How long a worker that leaves tries to tell Redis what became of its jobs."""
 _NOTHING = msgspec.Raw(b"")
@@ -55,6 +58,8 @@ _STOP_VERDICTS: dict[StopReason, tuple[Verdict, ErrorRecord, float]] = {
     StopReason.LOST: (Verdict.RELEASED, ErrorRecord(code="", message=""), 0.0),
 }
 
+Claimed = tuple[RunningJob, bytes]
+"""A job and its payload."""
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class EngineOptions:
@@ -177,14 +182,14 @@ class QueueWorker(Worker):
         try:
             await self._claim_or_wait()
             self._pause_s = 0.0
-        except REDIS_GONE as exc:
-            if not self._pause_s:
-                log.warning("queue.redis_away", error=type(exc).__name__)
+        except (RedisError, OSError) as exc:
+            if not is_outage(exc):
+                log.exception("queue.claim_failed")
+                self._pause_s = MAX_PAUSE_S
+            elif not self._pause_s:
+                log.warning("queue.redis_away", error=type(exc).__name__, reason=str(exc))
             self._pause_s = min(MAX_PAUSE_S, max(0.05, self._pause_s * 2))
             await asyncio.sleep(self._pause_s)
-        except RedisError:
-            log.exception("queue.claim_failed")
-            await asyncio.sleep(MAX_PAUSE_S)
         if self.cron_jobs:
             await self.heart_beat()
 
@@ -202,22 +207,41 @@ class QueueWorker(Worker):
             return
         want = min(free, CLAIM_LIMIT)
         wait_ms, claimed = await self._claim(want)
-        for item in claimed:
-            self._start(item)
+        for job, payload in claimed:
+            self._start(job, payload)
         if len(claimed) < want:
             await self._wait_for_work(min(TICK_S, max(0.001, wait_ms / 1000)))
 
-    async def _claim(self, want: int) -> tuple[int, Sequence[Sequence[Any]]]:
+    async def _claim(self, want: int) -> tuple[int, Sequence[Claimed]]:
         await self._disown_lost_claims()
         seed = secrets.token_hex(12)
         try:
-            wait_ms, *claimed = await self._scripts.run(
+            wait_ms, *rows = await self._scripts.run(
                 "claim", self.options.worker_id, seed, want, self.lease_ms, int(TICK_S * 1000)
             )
-        except (*REDIS_GONE, asyncio.CancelledError):
+            claimed = await self._one_suspect([self._read(row) for row in rows])
+        except (RedisError, OSError, asyncio.CancelledError):
             self._lost_claims.append(seed)  # it may have happened: those jobs must not wait for their lease to end
             raise
         return wait_ms, claimed
+
+    async def _one_suspect(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
+        """What of a claim to run here: a poison job takes the jobs beside it down, and they come back together. So that
+        they are not set aside with it, a worker runs one suspect at a time; the others go back, at no cost, before it
+        starts.
+        """
+        taken = any(job.is_suspect for job in self.running.values())
+        chosen: list[Claimed] = []
+        fields: list[Field] = []
+        for job, payload in claimed:
+            if job.is_suspect and taken:
+                fields += (job.id, job.token, Verdict.RELEASED, b"", b"", SUSPECT_PAUSE_MS, b"")
+                continue
+            taken = taken or job.is_suspect
+            chosen.append((job, payload))
+        if fields:
+            await self._scripts.run("settle", *fields)
+        return chosen
 
     async def _disown_lost_claims(self) -> None:
         while self._lost_claims:
@@ -232,8 +256,8 @@ class QueueWorker(Worker):
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def _start(self, item: Sequence[Any]) -> None:
-        job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, *past = item
+    def _read(self, row: Sequence[Any]) -> Claimed:
+        job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, crashes, *past = row
         job = RunningJob(
             id=job_id.decode(),
             kind="",
@@ -247,8 +271,12 @@ class QueueWorker(Worker):
             restartable=False,
             raw_request=_NOTHING,
             outbox=self.outbox,
+            crashes=crashes,
             past=[records.notes_of(ended) for ended in past],
         )
+        return job, payload
+
+    def _start(self, job: RunningJob, payload: bytes) -> None:
         if job.id in self.running:  # its lease lapsed unnoticed, so that run has lost the job to this one
             self.stop_job(job.id, StopReason.LOST)
         self.running[job.id] = job

@@ -44,18 +44,22 @@ class Keys:
     def record(self, job_id: str) -> str:
         """Hash, the job's record. TTL deadline + retention, from the end on: retention.
 
-        Fields: s state, c class, k kind, m model, tn tenant, ct created ms, cu created us (its place in line),
-        dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, fp body fingerprint,
-        md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays, ra job that replays
-        it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one handed back last,
-        f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`, z<n> its end as
-        `outcome|ms|notes`.
+        Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line
+        since ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events,
+        fp body fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays,
+        ra job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one
+        handed back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`,
+        z<n> its end as `outcome|ms|notes`.
         """
         return f"{self.root}j:{job_id}"
 
     def ready(self, priority: str) -> str:
-        """Zset, queued ids of one class by place in line (us). Members leave at claim, cancel and expiry."""
+        """Zset, queued ids of one class by place in line. Members leave at claim, cancel and expiry."""
         return f"{self.root}ready:{priority}"
+
+    def tags(self, priority: str) -> str:
+        """Hash, tenant -> the last place it was given in the line of one class. Goes when the line is empty."""
+        return f"{self.root}tags:{priority}"
 
     @property
     def alarms(self) -> str:
@@ -168,6 +172,11 @@ class Keys:
     def circuit_permit(self, name: str) -> str:
         """String, the token of the one call that probes a half-open circuit. TTL the probe's lease."""
         return f"{self.root}probe:{name}"
+
+    def circuit_failures(self, name: str) -> str:
+        """Hash, the fleet's failures in a row on a closed circuit: fields in `lua/failed.lua`. TTL the breaker's
+        window."""
+        return f"{self.root}row:{name}"
 
     @property
     def circuits(self) -> str:

@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared.lua import Field
-from shared.queue.connection import REDIS_GONE
+from shared.queue.connection import is_outage
 from shared.queue.running import RunningJob, Verdict
 from shared.queue.scripts import Scripts
 from shared.wire.codec import encode
@@ -27,7 +27,7 @@ CHUNK_INTERVAL_S = 0.02
 MAX_BATCH = 200
 MAX_PAUSE_S = 0.5
 MAX_REFUSALS = 24
-"""Tries of a write that Redis refuses, over about 10 s: the leases are over by then, and other writes wait behind."""
+"""Tries of a write that Redis finds wrong, over about 10 s: the leases are over by then, and others wait behind it."""
 
 
 class Outbox:
@@ -145,16 +145,15 @@ class Outbox:
         rows = [field for item in items for field in item]
         pause_s = 0.02
         refusals = 0
-        while True:
+        while refusals < MAX_REFUSALS:
             try:
                 replies: list[bytes] = await self._scripts.run(script, *rows)
                 return replies
-            except REDIS_GONE as exc:
-                log.warning("queue.write_delayed", script=script, items=len(items), error=type(exc).__name__)
-            except RedisError as exc:  # it answers, but refuses: out of memory, a failed save
-                refusals += 1
-                log.error("queue.write_refused", script=script, items=len(items), tries=refusals, error=str(exc))
-                if refusals == MAX_REFUSALS:
-                    return [STALE] * len(items)
+            except (RedisError, OSError) as exc:
+                refusals += not is_outage(exc)
+                why = str(exc) or type(exc).__name__
+                log.warning("queue.write_delayed", script=script, items=len(items), error=why)
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_PAUSE_S, pause_s * 2)
+        log.error("queue.write_given_up", script=script, items=len(items))
+        return [STALE] * len(items)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.errors import ArrieroError
+from shared.jobs import POISON_CRASHES
 from shared.queue.records import AttemptNotes
 from shared.wire.canonical import Delta, Request, Usage
 from shared.wire.codec import decode_request
@@ -79,6 +80,8 @@ class RunningJob:
     restartable: bool
     raw_request: msgspec.Raw
     outbox: Outbox
+    crashes: int = 0
+    """How often its worker died."""
     notes: AttemptNotes = field(default_factory=AttemptNotes)
     pending: list[Delta | OperationProgress] = field(default_factory=list)
     usage: Usage | None = None
@@ -92,6 +95,11 @@ class RunningJob:
     """Correlation id of the HTTP request that made the job."""
     private: bool = False
     """The caller wants no copy kept: neither stored for others of its tenant nor answered from such a store."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether one crash more would set it aside as poison."""
+        return self.crashes >= POISON_CRASHES - 1
 
     @property
     def queue_wait_s(self) -> float:

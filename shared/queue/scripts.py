@@ -17,6 +17,8 @@ from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS
 from shared.queue.keys import Keys
 
 _FOLDER = files("shared.queue") / "lua"
+_EVEN_WITHOUT_MEMORY = frozenset({"cancel", "claim", "disown", "publish", "renew", "settle", "sweep"})
+"""What accepted jobs need to end, and their end gives memory back. A Redis out of memory refuses the other scripts."""
 
 
 def names() -> list[str]:
@@ -25,8 +27,9 @@ def names() -> list[str]:
 
 
 def source(name: str) -> str:
-    """A script's full text: constants, included parts, body."""
-    return _constants() + read_script(_FOLDER, name)
+    """A script's full text: flags, constants, included parts, body."""
+    flags = "#!lua flags=allow-oom\n" if name in _EVEN_WITHOUT_MEMORY else ""
+    return flags + _constants() + read_script(_FOLDER, name)
 
 
 def _constants() -> str:

@@ -30,6 +30,9 @@ class Heartbeat(msgspec.Struct):
     """Model, backend and number of the calls under way, for each. A stand-in's, where one is asked."""
 
 
+HEADS = 32
+"""How far into each line the longest waiting job is looked for: tenants take turns, so it need not be the first."""
+
 _heartbeat = msgspec.msgpack.Decoder(Heartbeat)
 
 
@@ -62,16 +65,18 @@ class QueueStats:
     """Jobs ended a second while jobs waited, as last measured; None before that."""
     durability: str = "none"
     """aof-always | aof-everysec | aof-no | none: what a crash of Redis itself may cost."""
+    takes_writes: bool = True
+    """Whether its last write to the append-only file succeeded; a full disk makes Redis refuse ours."""
 
 
 async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
-    """One pipeline, and one for the heartbeats."""
+    """One pipeline, and one each for the heads of the lines and the heartbeats."""
     pipe = redis.pipeline(transaction=False)
     pipe.time()
     pipe.hgetall(keys.counters)
     for priority in Priority:
         pipe.zcard(keys.ready(priority))
-        pipe.zrange(keys.ready(priority), 0, 0, withscores=True)
+        pipe.zrange(keys.ready(priority), 0, HEADS - 1)
     pipe.zcard(keys.dead_letters)
     pipe.hmget(keys.load, ["bytes", "rate"])
     pipe.zrange(keys.workers, 0, -1)
@@ -81,12 +86,12 @@ async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
     (seconds, micros), raw, *by_class, dead, (held, rate), workers, memory, server, persistence = await pipe.execute()
     now = seconds + micros / 1e6
     counters = {name.decode(): int(value) for name, value in raw.items()}
-    heads = [head[0][1] / 1e6 for head in by_class[1::2] if head]
+    heads = [job_id.decode() for head in by_class[1::2] for job_id in head]
     live = {State.SCHEDULED, State.QUEUED, State.RUNNING}
     return QueueStats(
         states={state: counters.get(state, 0) for state in live},
         queued_by_class={p: by_class[2 * i] for i, p in enumerate(Priority)},
-        oldest_wait_s=max(0.0, now - min(heads)) if heads else 0.0,
+        oldest_wait_s=await _oldest_wait_s(redis, keys, heads, now),
         counters={name: value for name, value in counters.items() if name not in live},
         workers=await _workers(redis, keys, [w.decode() for w in workers], now),
         redis_used_memory_bytes=memory["used_memory"],
@@ -95,7 +100,18 @@ async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
         payload_bytes=int(held or 0),
         drain_per_s=float(rate) if rate else None,
         durability=await durability(redis, aof=bool(persistence.get("aof_enabled"))),
+        takes_writes=persistence.get("aof_last_write_status", "ok") == "ok",
     )
+
+
+async def _oldest_wait_s(redis: Redis, keys: Keys, job_ids: list[str], now: float) -> float:
+    if not job_ids:
+        return 0.0
+    pipe = redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipe.hmget(keys.record(job_id), ["qt", "ct"])
+    since_ms = [float(moved or created) for moved, created in await pipe.execute() if moved or created]
+    return max(0.0, now - min(since_ms, default=now * 1000) / 1000)
 
 
 async def _workers(redis: Redis, keys: Keys, ids: list[str], now: float) -> list[WorkerInfo]:

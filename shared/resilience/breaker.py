@@ -1,9 +1,13 @@
 """The circuit breaker's states and moves. Pure: the time is a parameter, nothing is awaited, nothing is drawn.
 
-    CLOSED     --`failures` in a row, or `failure_rate` of at least `min_calls` within `window_s`--> OPEN
+    CLOSED     --a telling row of failures, or `failure_rate` of at least `min_calls` within `window_s`--> OPEN
     OPEN       --its time is over--> HALF_OPEN                   no call goes out meanwhile
     HALF_OPEN  --`successes_to_close` successes--> CLOSED        one call at a time, under a permit
                --a failure of the call that holds the permit--> OPEN, for twice as long, up to `open_cap_s`
+
+A row of `failures` tells, unless some calls of the window failed anyway: then it takes as many as chance would hardly
+make, so that a backend that fails every tenth call is not cut off for it, however many calls there are. Calls that
+are still under way count as if they succeeded: of a crowd that began together the failures are the first to be back.
 
 A circuit that opens again soon after it closed goes on doubling: else a backend that fails every other call would
 make it change state without end. The result of a call that began before the last change says nothing about the
@@ -15,6 +19,7 @@ Compare Hystrix (rate and streak), Envoy's outlier detection (growing ejection),
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +28,8 @@ BUCKETS = 10
 """Parts of the window; results leave it in such steps."""
 JITTER = 0.1
 """An open time is shortened by up to this share, so that workers without a common Redis do not probe in step."""
+CHANCE = 1e-4
+"""How many telling rows a window may show by mere chance, at most."""
 
 
 class BreakerState(StrEnum):
@@ -55,6 +62,16 @@ def open_time_s(openings: int, policy: BreakerPolicy, unit: float) -> float:
     # The exponent stops at 63 so that no count can overflow a float; every cap is passed by then.
     longest = min(policy.open_cap_s, policy.open_s * 2.0 ** min(openings - 1, 63))
     return longest * (1.0 - JITTER * unit)
+
+
+def telling_row(calls: int, failures: int, policy: BreakerPolicy) -> int:
+    """How many failures in a row tell that a backend is gone, after `calls` of which `failures` failed one by one.
+
+    Among so many calls chance makes a row of k about calls * share**k times; that has to stay below `CHANCE`.
+    """
+    if calls < policy.min_calls or not failures:
+        return policy.failures
+    return max(policy.failures, math.ceil(math.log(calls / CHANCE) / math.log(calls / failures)))
 
 
 class Generations:
@@ -105,6 +122,12 @@ class Window:
         while self._past and self._past[0][0] <= now - self._step_s * (BUCKETS - 1):
             self._past.popleft()
 
+    def before_row(self) -> tuple[int, int]:
+        """(calls, failures) within the window, those of the present row left out."""
+        calls, failures = self.totals()
+        row = min(self.streak, failures)
+        return calls - row, failures - row
+
     def totals(self) -> tuple[int, int]:
         """(calls, failures) within the window, as of the last result."""
         bad = self._bad + sum(past[2] for past in self._past)
@@ -117,7 +140,7 @@ class Breaker:
 
     __slots__ = (
         *("state", "openings", "permit", "window", "generation", "_policy", "_generations"),
-        *("_changed_at", "_until", "_permit_until", "_successes"),
+        *("_changed_at", "_until", "_permit_until", "_successes", "_succeeded_at"),
     )
 
     def __init__(self, policy: BreakerPolicy, generations: Generations) -> None:
@@ -133,6 +156,7 @@ class Breaker:
         self._until = float("-inf")
         self._permit_until = float("-inf")
         self._successes = 0
+        self._succeeded_at = float("-inf")
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -164,6 +188,7 @@ class Breaker:
     def succeeded(self, began: int, now: float) -> bool:
         if began < self.generation:
             return False
+        self._succeeded_at = now
         if self.state is BreakerState.CLOSED:
             self.window.succeeded(now)
             return False
@@ -175,12 +200,13 @@ class Breaker:
         self._change(BreakerState.CLOSED, now)
         return True
 
-    def failed(self, began: int, now: float, *, unit: float, token: str = "") -> bool:
+    def failed(self, began: int, now: float, *, unit: float, token: str = "", under_way: int = 0) -> bool:
+        """`under_way`: calls that go on meanwhile and may yet succeed."""
         if began < self.generation:
             return False
         if self.state is BreakerState.CLOSED:
             self.window.failed(now)
-            if not self._too_many():
+            if not self._too_many(under_way):
                 return False
             if now - self._changed_at >= self._policy.quiet_s:
                 self.openings = 0
@@ -191,11 +217,26 @@ class Breaker:
         self._until = now + open_time_s(self.openings, self._policy, unit)
         return True
 
-    def _too_many(self) -> bool:
-        if self.window.streak >= self._policy.failures:
+    def telling_row(self) -> int:
+        """How many failures in a row open the circuit now, here or in the whole fleet."""
+        return telling_row(*self.window.before_row(), self._policy)
+
+    def since_success_s(self, now: float) -> float:
+        """Seconds since a call succeeded; infinite before the first."""
+        return now - self._succeeded_at
+
+    def outweighs(self, under_way: int) -> bool:
+        """Whether the present row is large enough beside the calls that are under way."""
+        row = self.window.streak
+        return row >= self._policy.failure_rate * (row + under_way)
+
+    def _too_many(self, under_way: int) -> bool:
+        row = self.window.streak
+        # The rule for rows is asked only once there is one.
+        if row >= self._policy.failures and self.outweighs(under_way) and row >= self.telling_row():
             return True
         calls, failures = self.window.totals()
-        return calls >= self._policy.min_calls and failures >= self._policy.failure_rate * calls
+        return calls >= self._policy.min_calls and failures >= self._policy.failure_rate * (calls + under_way)
 
     def gave_up(self, token: str) -> None:
         """The call with this permit ended without a verdict: the next one may probe."""

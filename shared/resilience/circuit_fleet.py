@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 LIMIT_S = 0.5
 """How long a call may be held up by a Redis that does not answer."""
+LONG_AGO_S = 1e6
+"""Longer than any row of failures lasts."""
 AWAY_S = 1.0
 """For so long it is then left alone."""
 AWAY = (RedisError, OSError)
@@ -46,6 +48,7 @@ class Fleet:
     def __init__(
         self, redis: Redis, keys: Keys, policy: BreakerPolicy, worker_id: str, clock: Callable[[], float]
     ) -> None:
+        self._redis = redis
         self._scripts = Scripts(redis)
         self._keys = keys
         self._policy = policy
@@ -78,23 +81,47 @@ class Fleet:
     async def tell(self, name: str, known: int, conclusion: Conclusion, unit: float) -> CircuitRow:
         """Tell a conclusion; the circuit as it stands afterwards. `known` is the generation it was drawn under."""
         keys = [self._keys.circuit(name), self._keys.circuit_permit(name), self._keys.circuits]
-        policy = self._policy
         if conclusion.opened:
             script = "trip"
-            args: tuple[Field, ...] = (
-                conclusion.openings,
-                int(policy.open_s * 1000),
-                int(policy.open_cap_s * 1000),
-                int(unit * JITTER * 1000),
-                int(policy.quiet_s * 1000),
-                self._worker_id,
-                conclusion.reason,
-            )
+            args: tuple[Field, ...] = (conclusion.openings, *self._opening(conclusion.reason, unit))
         else:
             script = "passed"
-            args = (policy.successes_to_close, int(conclusion.closed_here), self._worker_id)
+            args = (self._policy.successes_to_close, int(conclusion.closed_here), self._worker_id)
         reply = await self._call(script, keys, self._keys.circuit_news, name, known, conclusion.token, *args)
         return CircuitRow.parse(reply)
+
+    async def failed(
+        self,
+        name: str,
+        known: int,
+        count: int,
+        *,
+        since_first_s: float,
+        since_success_s: float,
+        telling: int,
+        reason: str,
+        unit: float,
+    ) -> CircuitRow:
+        """Add `count` failures in a row, the first of them `since_first_s` ago, to the fleet's.
+
+        The circuit as it stands afterwards: open if that makes `telling` of them with no success of anybody's in
+        between. `known` is the generation they happened under.
+        """
+        keys = [self._keys.circuit(name), self._keys.circuit_failures(name), self._keys.circuits]
+        window_ms = int(self._policy.window_s * 1000)
+        ages = [int(min(seconds, LONG_AGO_S) * 1000) for seconds in (since_first_s, since_success_s)]
+        args = (count, *ages, telling, window_ms, *self._opening(reason, unit))
+        return CircuitRow.parse(await self._call("failed", keys, self._keys.circuit_news, name, known, *args))
+
+    async def forget_failures(self, names: Sequence[str]) -> None:
+        """Begin the fleet's rows of failures anew. One of a circuit that an operator closed by name ends by itself."""
+        async with asyncio.timeout(LIMIT_S):
+            await self._redis.delete(*(self._keys.circuit_failures(name) for name in names))
+
+    def _opening(self, reason: str, unit: float) -> tuple[Field, ...]:
+        policy = self._policy
+        times = [int(seconds * 1000) for seconds in (policy.open_s, policy.open_cap_s, unit * JITTER, policy.quiet_s)]
+        return (*times, self._worker_id, reason)
 
     async def _call(self, script: str, keys: Sequence[str], *args: Field) -> Any:
         async with asyncio.timeout(LIMIT_S):

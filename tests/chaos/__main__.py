@@ -27,6 +27,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill, stop and starve real processes.")
     parser.add_argument("--only", default="", metavar="F1,F3", help=f"scenarios to run, of {', '.join(SCENARIOS)}")
     parser.add_argument("--quick", action="store_true", help="few faults each, as in `make test`")
+    parser.add_argument("--deep", action="store_true", help="F23 with a million waiting jobs; takes minutes")
+    parser.add_argument("--redis-kills", type=int, default=0, metavar="N", help="F6 with N kills, 1 s down or less")
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the load (default 1)")
     parser.add_argument("--out", type=Path, help="page to write (a full run's default: docs/results/chaos.md)")
     parser.add_argument("--logs", type=Path, help="folder that keeps every process's log")
@@ -48,7 +50,11 @@ async def perform(name: str, options: argparse.Namespace, progress: Progress) ->
 
     began = time.monotonic()
     try:
-        outcome = await SCENARIOS[name](Campaign(seed=options.seed, short=options.quick, logs=options.logs, say=say))
+        campaign = Campaign(
+            seed=options.seed, short=options.quick, deep=options.deep, redis_kills=options.redis_kills,
+            logs=options.logs, say=say,
+        )  # fmt: skip
+        outcome = await SCENARIOS[name](campaign)
     except Exception as error:  # one scenario that could not be carried out must not hide the others' results
         outcome = Outcome(name, "could not be carried out")
         outcome.breaches.append(f"{type(error).__name__}: {error}")

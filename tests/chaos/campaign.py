@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ class Campaign:
 
     seed: int = 1
     short: bool = False
+    deep: bool = False
+    """A queue of a million jobs in F23, which takes minutes."""
+    redis_kills: int = 0
+    """So many in F6, in quick succession; 0: as the scenario has it."""
     logs: Path | None = None
     say: Say = lambda _: None
 
@@ -45,12 +50,14 @@ class Bench:
     sent: list[Sent]
     draw: random.Random
     name: str
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """Of the questions asked so far, so that no two are alike."""
 
     def load(self, per_second: float, **options: Any) -> Load:
         """A load on the first gateway. What it sends is checked at the end."""
         load = Load(
             self.stack.http, lambda: self.stack.gateways[0].url,
-            name=self.name, per_second=per_second, draw=self.draw, **options,
+            name=self.name, per_second=per_second, draw=self.draw, numbers=self.numbers, **options,
         )  # fmt: skip
         load.sent = self.sent
         return load

@@ -28,6 +28,8 @@ class Sent:
 
     form: Form
     prompt: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Further fields of the body, such as a job's `delay_seconds`."""
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     status: int = 0
@@ -85,9 +87,8 @@ async def ask(http: aiohttp.ClientSession, base_url: str, sent: Sent, headers: M
     """Send it and note what comes back. A broken connection is an outcome, not an error."""
     sent.began = time.monotonic()
     try:
-        async with http.post(
-            base_url + ROUTES[sent.form], json=body_of(sent.form, sent.prompt), headers=headers
-        ) as response:
+        body = {**body_of(sent.form, sent.prompt), **sent.options}
+        async with http.post(base_url + ROUTES[sent.form], json=body, headers=headers) as response:
             sent.status = response.status
             sent.retry_after = response.headers.get("Retry-After", "")
             sent.job_id = response.headers.get("x-arriero-job-id", "")

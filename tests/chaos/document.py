@@ -51,7 +51,7 @@ def surroundings() -> str:
     return f"{' '.join(server.split()[:3])}, {python}, {packages}, {platform.system()}, {os.cpu_count()} cores"
 
 
-def render(outcomes: Sequence[Outcome], *, seed: int, seconds: float, short: bool) -> str:
+def render(outcomes: Sequence[Outcome], *, seed: int, seconds: float, short: bool, head: str = HEAD) -> str:
     """The whole page."""
     rows = [
         f"| {o.scenario} | {line.what} | {line.n} | {line.figure} | {line.bound} | {line.verdict} |"
@@ -66,7 +66,7 @@ def render(outcomes: Sequence[Outcome], *, seed: int, seconds: float, short: boo
         f"- {surroundings()}",
     ]
     table = ["| scenario | what | n | figure | bound | verdict |", "|---|---|---|---|---|---|", *rows]
-    parts = [HEAD.rstrip(), "\n".join(facts), "\n".join(legend), "\n".join(table)]
+    parts = [head.rstrip(), "\n".join(facts), "\n".join(legend), "\n".join(table)]
     if breaches:
         parts.append("## Breaches\n\n" + "\n".join(breaches))
     return "\n\n".join(parts) + "\n"

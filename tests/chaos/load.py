@@ -5,8 +5,9 @@ slow down the others.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import aiohttp
 
@@ -29,12 +30,19 @@ class Load:
         per_second: float,
         draw: random.Random,
         tokens: tuple[int, int] = (SHORTEST_TOKENS, LONGEST_TOKENS),
+        mix: Mapping[Form, int] = MIX,
+        headers: Mapping[str, str] | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self.sent: list[Sent] = []
+        self.per_second = per_second
+        """May be changed while it runs."""
         self._http = http
         self._target = target
         self._name = name
-        self._per_second = per_second
+        self._numbers = numbers or itertools.count()
+        self._mix = mix
+        self._headers = headers
         self._draw = draw
         self._tokens = tokens
         self._requests: set[asyncio.Task[Sent]] = set()
@@ -55,13 +63,21 @@ class Load:
         await asyncio.gather(*self._requests, return_exceptions=kind is not None)
 
     async def _send(self) -> None:
-        forms, weights = list(MIX), list(MIX.values())
+        forms, weights = list(self._mix), list(self._mix.values())
         while True:
             (form,) = self._draw.choices(forms, weights)
             # Unlike any other, so that an answer to somebody else's question is noticed.
-            prompt = f"{self._name} question {len(self.sent)} about rivers [tokens={self._draw.randint(*self._tokens)}]"
+            prompt = (
+                f"{self._name} question {next(self._numbers)} about rivers [tokens={self._draw.randint(*self._tokens)}]"
+            )
             sent = Sent(form=form, prompt=prompt)
             self.sent.append(sent)
-            task = asyncio.create_task(ask(self._http, self._target(), sent))
+            task = asyncio.create_task(ask(self._http, self._target(), sent, self._headers))
             self._requests.add(task)
-            await asyncio.sleep(self._draw.expovariate(self._per_second))
+            task.add_done_callback(self._forget)
+            await asyncio.sleep(self._draw.expovariate(self.per_second))
+
+    def _forget(self, task: asyncio.Task[Sent]) -> None:
+        """Let go of an answered request; one that failed in an unforeseen way is kept, and raises at the end."""
+        if not task.cancelled() and task.exception() is None:
+            self._requests.discard(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
-    """Runs in the child: have Linux end it when the run is killed and cannot do so itself."""
+def _prepare() -> None:
+    """Runs in the child. Linux ends it when the run is killed and cannot do so itself; a file that may not grow is an
+    error to its writer, like a full disk, and no signal.
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +63,11 @@ class Process:
         """SIGCONT after `stop`."""
         self.popen.send_signal(signal.SIGCONT)
 
+    def limit_files(self, most_bytes: int | None) -> None:
+        """No file of it may grow beyond `most_bytes`, as if the disk were full; None: no limit. Linux only."""
+        soft = resource.RLIM_INFINITY if most_bytes is None else most_bytes
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+
     async def exit_code(self, timeout_s: float) -> int | None:
         """Its exit code once it has ended; None when it still runs after `timeout_s`."""
         give_up_at = time.monotonic() + timeout_s
@@ -90,7 +99,7 @@ class Processes:
                 env={**os.environ, **(env or {})},
                 cwd=SOURCE_ROOT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_prepare if sys.platform == "linux" else None,
             )
         process = Process(name, popen, log)
         self.started.append(process)

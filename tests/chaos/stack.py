@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from shared.queue.keys import Keys
 from tests.chaos.processes import Process, Processes
+from tests.chaos.proxy import Proxy
 from tests.house.redis_server import DATABASE, free_port, server_binary
 
 CHAT_MODEL = "llama3.2"
@@ -71,6 +72,8 @@ class Stack:
         fsync: str = "everysec",
         simulator_options: Sequence[str] = (),
         worker_env: Mapping[str, str] | None = None,
+        gateway_env: Mapping[str, str] | None = None,
+        redis_options: Sequence[str] = (),
     ) -> None:
         self._exit = AsyncExitStack()
         self._directory = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="arriero-chaos-")))
@@ -78,6 +81,7 @@ class Stack:
         logs.mkdir(parents=True, exist_ok=True)
         self.processes = Processes(logs)
         self.fsync = fsync
+        self._redis_options = redis_options
         self.keys = Keys("gw")
         self._redis_port = free_port()
         self.redis_url = f"redis://127.0.0.1:{self._redis_port}/{DATABASE}"
@@ -85,6 +89,7 @@ class Stack:
         self.simulator_url = f"http://127.0.0.1:{self._simulator_port}"
         self._simulator_options = simulator_options
         self._worker_env = {"WORKER_CONCURRENCY": "8", **(worker_env or {})}
+        self._gateway_env = dict(gateway_env or {})
         self._numbers = itertools.count(1)
         self.redis_process: Process | None = None
         self.gateways: list[Gateway] = []
@@ -121,6 +126,7 @@ class Stack:
             [
                 *(server_binary(), "--port", str(self._redis_port), "--bind", "127.0.0.1", "--save", ""),
                 *("--dir", str(self._directory), "--appendonly", "yes", "--appendfsync", self.fsync),
+                *self._redis_options,
             ],
         )
         await until(self._redis_answers, 20.0, "Redis")
@@ -136,6 +142,23 @@ class Stack:
         assert self.redis_process is not None
         self.redis_process.kill()
 
+    @property
+    def append_only_file(self) -> Path:
+        """The part of it that Redis is writing to."""
+        return max(self._directory.glob("appendonlydir/*.incr.aof"), key=lambda path: int(path.name.split(".")[-3]))
+
+    # -- proxies ----------------------------------------------------------------------------------------------------
+
+    async def proxy_redis(self) -> tuple[Proxy, dict[str, str]]:
+        """A proxy before Redis, and the setting with which a gateway or worker goes through it."""
+        proxy = await self._exit.enter_async_context(Proxy(self._redis_port))
+        return proxy, {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/{DATABASE}"}
+
+    async def proxy_simulator(self) -> tuple[Proxy, dict[str, str]]:
+        """The same before the simulator, for workers."""
+        proxy = await self._exit.enter_async_context(Proxy(self._simulator_port))
+        return proxy, {"OLLAMA_BASE_URL": f"http://127.0.0.1:{proxy.port}"}
+
     # -- the others -------------------------------------------------------------------------------------------------
 
     async def _start_simulator(self) -> None:
@@ -144,10 +167,11 @@ class Stack:
         self.processes.start("simulator", [*command, *self._simulator_options])
         await self._until_answers(self.simulator_url + "/api/version", "the simulator")
 
-    async def start_gateway(self) -> Gateway:
+    async def start_gateway(self, module: str = "gateway", **env: str) -> Gateway:
+        """A gateway that answers. `env` is added to the stack's settings of gateways."""
         port = free_port()
-        env = {**self._env(), "GATEWAY_PORT": str(port)}
-        process = self.processes.start("gateway", [sys.executable, "-m", "gateway"], env)
+        settings = {**self._env(), **self._gateway_env, **env, "GATEWAY_PORT": str(port)}
+        process = self.processes.start("gateway", [sys.executable, "-m", module], settings)
         gateway = Gateway(process, f"http://127.0.0.1:{port}")
         await self._until_answers(gateway.url + "/health/live", "a gateway", process)
         self.gateways.append(gateway)
@@ -164,7 +188,11 @@ class Stack:
         async def announced() -> bool:
             if not process.is_running:
                 raise RuntimeError(f"worker {name} ended while it started: {process.last_words()}")
-            return any(known.startswith(prefix) for known in await self.redis.zrange(self.keys.workers, 0, -1))
+            try:
+                announcements = await self.redis.zrange(self.keys.workers, 0, -1)
+            except (RedisError, OSError):  # it may be down just now
+                return False
+            return any(known.startswith(prefix) for known in announcements)
 
         await until(announced, READY_WITHIN_S, f"worker {name}")
         worker = Worker(process, f"http://127.0.0.1:{port}/metrics")
@@ -206,14 +234,23 @@ class Stack:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     async def calls(self) -> dict[str, list[float]]:
-        """The simulator's own log: when each job was executed, Unix seconds, by job id."""
+        """The simulator's own log: when each job was executed, Unix seconds, by job id. A call that met no model (404)
+        executed nothing."""
         found: dict[str, list[float]] = {}
-        async with self.http.get(self.simulator_url + "/_sim/calls", params={"event": "call"}) as response:
-            calls: list[dict[str, Any]] = (await response.json())["calls"]
-        for call in calls:
-            if call["request_id"]:
+        for call in await self.call_log():
+            if call["request_id"] and call["status"] != 404:
                 found.setdefault(call["request_id"], []).append(call["at"])
         return found
+
+    async def call_log(self) -> list[dict[str, Any]]:
+        """The simulator's log of calls, as it gives it; infra/simulator/calls.py has the fields."""
+        async with self.http.get(self.simulator_url + "/_sim/calls", params={"event": "call"}) as response:
+            calls: list[dict[str, Any]] = (await response.json())["calls"]
+        return calls
+
+    async def counter(self, name: str) -> int:
+        """One of the queue's counters, such as `running`."""
+        return int(await self.redis.hget(self.keys.counters, name) or 0)  # type: ignore[misc]  # redis-py 5
 
     async def record(self, job_id: str) -> dict[bytes, bytes]:
         """A job's record, undigested."""

@@ -43,8 +43,32 @@ async def test_replacing_every_worker_costs_no_try() -> None:
     await held("F15")
 
 
+@pytest.mark.req("S1-14", "S1-21")
+async def test_a_full_disk_costs_nothing_that_was_accepted() -> None:
+    await held("F21")
+
+
 async def test_ready_jobs_do_not_wait_behind_running_ones() -> None:
     await held("F22")
+
+
+@pytest.mark.req("S1-14")
+async def test_garbage_is_never_an_answer() -> None:
+    await held("F12")
+
+
+@pytest.mark.req("S1-10")
+async def test_a_crowd_that_failed_together_does_not_come_back_together() -> None:
+    await held("F18")
+
+
+async def test_one_key_is_one_job_on_whatever_gateway() -> None:
+    await held("F14")
+
+
+@pytest.mark.req("S1-11")
+async def test_a_job_of_another_release_is_set_aside_and_can_be_run_later() -> None:
+    await held("F29")
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import replies
 from gateway.openapi_answers import Job, JobList
 from shared.api_keys import Role, as_key_store, create_key
 from shared.errors import BackendFault
+from shared.jobs import State
 from shared.queue.running import RetryLater, RunningJob
 from tests.conftest import WaitUntil
 from tests.gateway.conftest import CHAT, HandWorker, Served, StartGateway, answer, hello, say
@@ -140,6 +142,37 @@ async def test_events_tell_the_whole_story_and_resume(served: Served, worker: Ha
         assert content_of(rest) == content_of(chunks[index + 1 :]), "no gap and no repetition"
         assert rest[-1][0] == "ended"
     assert (await served.http.get(path, headers={"Last-Event-ID": "x"})).status_code == 400
+
+
+@pytest.mark.req("S1-14")
+async def test_who_waits_is_told_when_redis_comes_back_empty(
+    served: Served, worker: HandWorker, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    monkeypatch.setattr(replies, "SWEEP_S", 0.2)
+
+    async def long(job: RunningJob) -> bytes:
+        await asyncio.sleep(30)
+        return await say(job, "too late")
+
+    worker.script = long
+    job = (await submit(served)).json()
+    path = f"/v1/jobs/{job['id']}"
+    following = asyncio.create_task(served.http.get(path + "/events"))
+    chat = asyncio.create_task(served.chat())
+
+    async def both_run_and_are_waited_for() -> bool:
+        assert served.gateway.services is not None
+        waited_for = len(served.gateway.services.replies._subscriptions)
+        return waited_for == (await served.queue.stats()).states[State.RUNNING] == 2
+
+    await wait_until(both_run_and_are_waited_for)
+    await served.queue.redis.flushdb()
+
+    answer = await chat
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "job_lost")
+    name, _, data = events_of((await following).text)[-1]
+    assert (name, data["id"], data["error"]["code"]) == ("ended", job["id"], "job_lost")
+    assert (await served.http.get(path)).status_code == 404
 
 
 async def test_a_run_that_starts_over_is_announced(served: Served, worker: HandWorker) -> None:

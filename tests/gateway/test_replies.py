@@ -302,7 +302,7 @@ async def test_who_waits_for_a_job_that_redis_forgot_is_told(
     end = await subscription.ended(5)
 
     assert end is not None and end.error is not None
-    assert end.error.code == "job_not_found"
+    assert (end.error.code, end.error.http_status, end.error.retryable) == ("job_lost", 503, True)
 
 
 async def test_a_bad_entry_stops_nobody(client: QueueClient, replies: Replies) -> None:

@@ -19,7 +19,7 @@ from tests.gateway.conftest import Served, StartGateway
 FAST = SimulatorSettings(port=0, load_seconds=0, tokens_per_second=0, first_token_seconds=0)
 # JSON schema cannot say that `tool_choice` must name one of `tools`, nor that no integer of a body, in whatever field,
 # may need more than 64 bits; everything else must be accepted as described.
-CROSS_FIELD = "/v1/(chat/completions|completions|embeddings|jobs)$"
+CROSS_FIELD = "/v1/(chat/completions|completions|embeddings|jobs(:batch)?)$"
 LIMIT_S = 55
 
 

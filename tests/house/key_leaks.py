@@ -8,7 +8,7 @@ from redis import Redis
 
 MAY_LIVE_FOR_EVER = (
     # The queue of one shard, members leave by themselves (docs/design.md, Keys).
-    r"gw:\{[^}]+\}:ready:(high|normal|low)",
+    r"gw:\{[^}]+\}:(ready|tags):(high|normal|low)",
     r"gw:\{[^}]+\}:alarms",
     r"gw:\{[^}]+\}:wake",
     # Indexes that the sweep trims and, once empty, removes.

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from arriero import Client
 from tests.integration.processes import eventually
 from tests.integration.stack import LONG, Stack, chat_body, ended, submit
 
@@ -196,3 +197,14 @@ def test_high_priority_goes_first(client: httpx.Client, stack: Stack) -> None:
     records = {job: ended(client, job) for job in (*low, *high)}
     assert all(record["status"] == "succeeded" for record in records.values())
     assert sum(records[job]["started_at"] for job in high) < sum(records[job]["started_at"] for job in low)
+
+
+@pytest.mark.req("S1-05")
+def test_many_jobs_are_submitted_in_few_calls(stack: Stack) -> None:
+    with Client(stack.gateways[0].url) as client:
+        requests = [{"model": "llama3.2", "messages": [{"role": "user", "content": f"hum {n}"}]} for n in range(40)]
+        jobs = client.enqueue_many("chat.completion", requests, priority="low", metadata={"batch": "1"})
+        ends = [client.wait(job.id, 30) for job in jobs]
+
+    assert len({job.id for job in jobs}) == 40
+    assert all(job.succeeded and job.priority == "low" and job.metadata == {"batch": "1"} for job in ends)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import Field, ValidationError
 
 from infra.setup.settings_table import GROUPS
-from shared.lifecycle import ConfigFault, milliseconds, misspellings, read_settings
+from shared.lifecycle import ConfigFault, milliseconds, misspellings, open_logs, read_settings
 from shared.settings import BaseServiceSettings, LayeredSettings, Ratio, Seconds, parse_duration_s, parse_ratio
 from shared.settings_sources import Layer, UnreadableConfig, known_names, misspelt, read_layers
 from worker.settings import WorkerSettings
@@ -211,3 +215,34 @@ def test_addresses_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigFault, match="REDIS_SENTINELS: one has no port") as raised:
         read_settings(BaseServiceSettings)
     assert any("http://host:11434" in sentence for sentence in raised.value.args)
+
+
+@pytest.fixture
+def _logs_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_logs_restored")
+def test_a_service_logs_what_is_odd_about_its_settings(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"WORKER_CONCURENCY": "7", "WORKER_TIMEOUT": "300000", "LOG_FORMAT": "json"}.items():
+        monkeypatch.setenv(name, value)
+    open_logs("worker", read_settings(WorkerSettings))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [("settings.remark", "warning")] * 2
+    assert "WORKER_TIMEOUT" in lines[0]["remark"]
+    assert "WORKER_CONCURRENCY" in lines[1]["remark"]
+
+
+@pytest.mark.usefixtures("_logs_restored")
+def test_a_log_file_that_cannot_be_written_is_a_fault(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "file").touch()
+    monkeypatch.setenv("LOG_FILE", str(here / "file" / "app.log"))
+    with pytest.raises(ConfigFault, match="LOG_FILE: .* cannot be written"):
+        open_logs("worker", read_settings(WorkerSettings))

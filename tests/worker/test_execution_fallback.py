@@ -107,6 +107,25 @@ async def test_the_calls_of_one_job_are_bounded_by_its_tries_over_all_hosts_and_
     assert len({(attempt.backend, attempt.model) for attempt in record.attempts}) >= min(tries, 2)
 
 
+@pytest.mark.req("S0-37", "S1-10")
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("refuse", {}), ("cut", {}), ("garbage", {}), ("no_done", {}), ("status", {"status": 503}), ("hang", {})],
+)
+async def test_nothing_below_the_queue_repeats_a_call(
+    redis_url: str, start: Start, wait_until: WaitUntil, kind: str, fields: dict[str, Any]
+) -> None:
+    """Neither the HTTP client, on a pooled connection that the host then drops, nor the reconnect at once."""
+    host = await start()
+    limits = CallTimeouts(first_byte_s=0.2)
+    async with bench(redis_url, [host.url], breaking=False, timeouts=limits) as b:
+        await b.run(chat("a connection for the pool"), wait_until)
+        fault(host, kind, **fields)
+        record = await b.run(chat(), wait_until)
+    assert record.state is State.DEAD_LETTERED
+    assert len(calls(host, record.id)) == len(record.attempts) == 3
+
+
 async def test_the_callers_own_mistake_is_not_tried_elsewhere(
     redis_url: str, start: Start, wait_until: WaitUntil
 ) -> None:

@@ -45,3 +45,45 @@ def test_some_call_always_gets_through_in_the_end(events: list[tuple[float, int,
         assert 1 <= pace.limit <= 10
         assert pace.pause_s(now) <= LONGEST_PAUSE_S + 1e-6
         assert pace.has_room(now + LONGEST_PAUSE_S + 1e-6, 0)
+
+
+def test_a_host_that_could_not_be_reached_is_tried_by_one_call_at_a_time() -> None:
+    pace = Pace(8)
+    early = pace.begins()
+    pace.unreachable()
+    assert pace.has_room(0.0, 1)
+    trial = pace.begins()
+    assert not pace.has_room(0.0, 2)
+    assert not pace.answers(early), "it began before the doubt"
+    pace.ends(early)
+    assert not pace.has_room(0.0, 1)
+    pace.unreachable()
+    pace.ends(trial)
+    assert pace.has_room(0.0, 0), "the next one may try"
+    trial = pace.begins()
+    assert pace.answers(trial)
+    assert pace.has_room(0.0, 7)
+    assert not pace.answers(trial)
+
+
+@given(ends=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["answered", "unreachable", "other"])), max_size=40))
+def test_while_in_doubt_never_two_trials_and_never_locked_out(ends: list[tuple[int, str]]) -> None:
+    pace, calls = Pace(8), list[int]()
+    doubted_at: int | None = None
+    number = 0
+    for which, end in ends:
+        while pace.has_room(0.0, len(calls)) and len(calls) < 6:
+            number = pace.begins()
+            calls.append(number)
+        trials = [call for call in calls if doubted_at is not None and call > doubted_at]
+        assert len(trials) <= 1
+        call = calls.pop(which % len(calls))
+        if end == "answered" and (pace.answers(call) or doubted_at is None):
+            doubted_at = None
+        elif end == "unreachable":
+            pace.unreachable()
+            doubted_at = number if doubted_at is None else doubted_at
+        pace.ends(call)
+    for call in calls:
+        pace.ends(call)
+    assert pace.has_room(0.0, 0)

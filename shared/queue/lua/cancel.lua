@@ -4,13 +4,14 @@
 -- returns  the job's state now, '' when unknown
 --@include record
 --@include ending
+--@include line
 local id = ARGV[1]
 local key = record(id)
 local job = redis.call('HMGET', key, 's', 'c', 'w')
 local state = job[1]
 if not state then return '' end
 if state == 'queued' or state == 'scheduled' then
-  if state == 'queued' then redis.call('ZREM', ready(job[2]), id) end
+  if state == 'queued' then leave(job[2], id) end
   finish(id, state, 'cancelled', '@job_cancelled', '')
   state = 'cancelled'
 elseif state == 'running' then

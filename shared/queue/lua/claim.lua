@@ -1,9 +1,10 @@
 -- claim: hand up to N ready jobs to a worker, each under a fresh token and a lease. Also acts on alarms that are due.
 -- KEYS     the three roots
 -- ARGV[1]  worker   ARGV[2]  token seed, random   ARGV[3]  N   ARGV[4]  lease, ms   ARGV[5]  longest wait for the next alarm, ms
--- returns  {ms until the next alarm, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, ends of failed runs...}
+-- returns  {ms until the next alarm, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, crashes, ends of failed runs...}
 --@include record
 --@include ending
+--@include line
 --@include requeue
 --@include alarms
 local CLASSES = {'high', 'normal', 'low'}
@@ -47,14 +48,13 @@ end
 local ids = {}
 for _, class in ipairs(CLASSES) do
   if take[class] > 0 then
-    local popped = redis.call('ZPOPMIN', ready(class), take[class])
-    for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
+    for _, id in ipairs(pop(class, take[class])) do ids[#ids + 1] = id end
     left[class] = left[class] - take[class]
   end
 end
 for n, id in ipairs(ids) do
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt')
+  local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt', 'x')
   local state, deadline, attempt = job[1], tonumber(job[2]), (tonumber(job[3]) or 0) + 1
   local payload = redis.call('GET', payloads .. id)
   if state == 'queued' and deadline <= now then -- guard: work nobody waits for is not done
@@ -70,7 +70,7 @@ for n, id in ipairs(ids) do
       redis.call('PEXPIRE', events(id), deadline - now + 3600000)
       tell(job[7], 'j', id, 't', 's', 'a', attempt)
     end
-    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6]}
+    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0}
     if item[5] > 0 then -- where it failed decides where it goes now
       for past = 1, attempt - 1 do
         local ended = redis.call('HGET', key, 'z' .. past)

@@ -4,11 +4,12 @@
 -- returns  how many jobs went back
 --@include record
 --@include ending
+--@include line
 --@include requeue
 local seed, lease = ARGV[1], tonumber(ARGV[2])
 local back = 0
 for _, id in ipairs(redis.call('ZRANGE', ALARMS, '-inf', now + lease, 'BYSCORE')) do
-  local job = redis.call('HMGET', record(id), 's', 'tok', 'c', 'dl', 'cu', 'n', 'cx')
+  local job = redis.call('HMGET', record(id), 's', 'tok', 'c', 'dl', 'tg', 'n', 'cx')
   if job[1] == 'running' and string.sub(job[2], 1, #seed) == seed then -- guard: only what this claim took
     redis.call('HSET', record(id), 'z' .. job[6], 'drained|' .. now .. '|')
     if job[7] == '1' then -- guard: a cancelled job does not run again

@@ -3,9 +3,11 @@
 -- ARGV[1]  limits, see includes/admission.lua
 -- ARGV[2]  and on, rows of: id, payload, class, kind, model, tenant, timeout ms, delay ms, reply_to, keep events '1' or '',
 --          fingerprint, metadata (msgpack) or '', request id, retention ms
--- returns  one string a job: 'queued' | 'scheduled' accepted, '=<state>' was there already, '!' id used by another body, '#...' refused
+-- returns  one string a job: 'queued <position> <now, ms>' or 'scheduled 0 <now, ms>' accepted, '=<state>' was there already,
+--          '!' id used by another body, '#...' refused
 --@include record
 --@include admission
+--@include line
 --@include accept
 local may_enter = door(ARGV[1])
 local out, wake = {}, false
@@ -17,7 +19,8 @@ items(2, 14, function(i, id, payload, class, kind, model, tenant, timeout, delay
   else
     out[i] = may_enter(class, tenant, #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      out[i] = accept(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+      local state = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+      out[i] = string.format('%s %d %.0f', state, position(class, id), now)
       wake = true
     end
   end

@@ -5,6 +5,7 @@
 -- returns  {{lost id...}, {id to cancel...}}
 --@include record
 --@include ending
+--@include line
 --@include requeue
 --@include alarms
 local lost, cancelled = {}, {}

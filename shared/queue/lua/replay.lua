@@ -6,6 +6,7 @@
 --          '#...' refused
 --@include record
 --@include admission
+--@include line
 --@include accept
 local may_enter = door(ARGV[1])
 local least_timeout, least_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -26,7 +27,7 @@ items(4, 6, function(i, id, new_id, model, payload, delay, request_id)
     local timeout = math.max(job[7] - job[8], least_timeout) + delay
     out[i] = may_enter(job[3], job[6], #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      out[i] = accept(i, new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
+      out[i] = accept(new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
         job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl), 'ro', id)
       redis.call('HSET', key, 'ra', new_id)
       count('replayed', 1)

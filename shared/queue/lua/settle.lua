@@ -5,13 +5,14 @@
 -- returns  one string an item: the job's state now; '!' refused as stale; '=<state>' was settled by this very token before
 --@include record
 --@include ending
+--@include line
 --@include requeue
 local OUTCOME = {dead_lettered = 'failed', released = 'drained'}
 local out = {}
 items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   delay = tonumber(delay)
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'tok', 'c', 'dl', 'cu', 'n', 'f', 'cx', 'hb')
+  local job = redis.call('HMGET', key, 's', 'tok', 'c', 'dl', 'tg', 'n', 'f', 'cx', 'hb', 'tn')
   local state, deadline = job[1], tonumber(job[4])
   if job[2] ~= token then -- guard: fence
     out[i] = '!'
@@ -34,11 +35,10 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
         finish(id, state, 'dead_lettered', error, result)
         out[i] = 'dead_lettered'
       elseif delay > 0 then
-        move(key, state, 'scheduled', 'tok', '', 'f', failures, 'er', error, 'at', now + delay)
-        redis.call('ZADD', ALARMS, now + delay, id)
+        put_off(id, delay, deadline, 'f', failures, 'er', error)
         out[i] = 'scheduled'
       else
-        requeue(id, state, job[3], deadline, now_us + i, 'f', failures, 'er', error)
+        requeue_last(id, state, job[3], job[10], deadline, 'f', failures, 'er', error)
         out[i] = 'queued'
       end
     elseif verdict == 'released' then
@@ -46,8 +46,7 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
       if back then -- guard: a delay is kept
         -- A job may be handed back for hours, so its record keeps only the latest such run.
         if job[9] then redis.call('HDEL', key, 'a' .. job[9], 'z' .. job[9]) end
-        move(key, state, 'scheduled', 'tok', '', 'at', now + delay, 'hb', job[6])
-        redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
+        put_off(id, delay, deadline, 'hb', job[6])
         out[i] = 'scheduled'
       else
         requeue(id, state, job[3], deadline, job[5])

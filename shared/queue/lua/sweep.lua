@@ -4,14 +4,14 @@
 -- returns  1 when it acted, 0 when another did
 --@include record
 --@include ending
+--@include line
 --@include requeue
 --@include alarms
 --@include upkeep
--- This write first: a Redis out of memory refuses a script whose first write could take memory, and a sweep gives some back.
-redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 if not redis.call('SET', root .. 'sweeping', '1', 'NX', 'PX', ARGV[1]) then return 0 end -- guard: one gateway's turn
 local keep, most = tonumber(ARGV[2]) or DEAD_LETTER_MS, tonumber(ARGV[3]) or MAX_DEAD_LETTERS
 redis.call('HSET', LOAD, 'keep', keep) -- for every script that ends a job
+redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 ring(500, 0)
 measure()
 trim_dead_letters(keep, most)

@@ -8,7 +8,7 @@ local channel, name, known = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local c = read(KEYS[1])
 drop_permit(KEYS[2], ARGV[4])
 if c.generation > known or c.state == 'closed' then return row(name, c) end -- guard: late results are ignored
-if c.state == 'open' and now < c.open_until then return row(name, c) end -- guard: no call of now can have succeeded
+if now < c.open_until then return row(name, c) end -- guard: no call of now can have succeeded
 c.successes = c.successes + 1
 if ARGV[6] == '1' or c.successes >= tonumber(ARGV[5]) then
   c.state, c.open_until, c.worker, c.reason, c.forced = 'closed', 0, ARGV[7], '', ''

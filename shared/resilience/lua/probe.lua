@@ -10,7 +10,7 @@ for i = 1, #KEYS / 2 do
   local name, known = ARGV[1 + 2 * i], tonumber(ARGV[2 + 2 * i])
   local c, permit = read(KEYS[2 * i - 1]), KEYS[2 * i]
   if c.state ~= 'closed' or c.generation <= known then -- closed by others since: no probe
-    if c.state == 'open' and now < c.open_until then out[1] = 0 end -- guard: no call while open
+    if now < c.open_until then out[1] = 0 end -- guard: no call while open
     if redis.call('EXISTS', permit) == 1 then out[1] = 0 end -- guard: one probe at a time
     wanted[#wanted + 1] = permit
   end

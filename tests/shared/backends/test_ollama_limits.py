@@ -13,8 +13,8 @@ import pytest
 
 from shared.backends.base import CallTimeouts
 from shared.backends.ollama import OllamaBackend
-from shared.errors import BackendTimeout, BackendUnreachable
-from shared.wire.canonical import ChatRequest, Delta, EmbeddingRequest, Finish, Message
+from shared.errors import BackendProtocolError, BackendTimeout, BackendUnreachable
+from shared.wire.canonical import ChatRequest, CompletionRequest, Delta, EmbeddingRequest, Finish, Message
 from tests.shared.backends.scripted_server import Reply, ScriptedServer, silence, stream, whole
 
 ASK = ChatRequest(model="m", messages=[Message(role="user", content="hi")])
@@ -121,6 +121,35 @@ async def test_an_embedding_has_the_first_byte_limit(server: ScriptedServer, bac
         await backend.embed(
             EmbeddingRequest(model="m", inputs=["a"]), request_id="j", timeouts=CallTimeouts(first_byte_s=0.1)
         )
+
+
+async def test_vectors_are_not_read_without_end(server: ScriptedServer, backend: OllamaBackend) -> None:
+    sent = 0
+
+    async def endless(reply: Reply) -> None:
+        nonlocal sent
+        await reply.head(content_type="application/json")
+        while sent < 64 * 1024 * 1024:
+            await reply.chunk(b" " * 65_536)
+            sent += 65_536
+
+    server.scripts["/api/embed"] = endless
+    with pytest.raises(BackendProtocolError, match="larger than"):
+        await backend.embed(EmbeddingRequest(model="m", inputs=["x", "y"]), request_id="j", timeouts=PATIENT)
+    assert sent < 16 * 1024 * 1024
+
+
+async def test_a_line_may_be_longer_where_it_repeats_the_context(
+    server: ScriptedServer, backend: OllamaBackend
+) -> None:
+    context = list(range(100_000, 300_000))
+    server.scripts["/api/generate"] = stream({"response": "x", "done": False}, {"done": True, "context": context})
+    server.scripts["/api/chat"] = stream(TOKEN, END | {"context": context})
+    request = CompletionRequest(model="m", prompt="hi")
+    found = [item async for item in backend.complete(request, request_id="j", timeouts=PATIENT)]
+    assert isinstance(found[-1], Finish)
+    with pytest.raises(BackendProtocolError, match="1048576"):
+        await chat(backend, PATIENT)
 
 
 async def test_no_connection_in_time_is_unreachable() -> None:

@@ -20,13 +20,13 @@ class ModelJob:
     id: str
     priority: str
     fingerprint: str
-    created_us: int
-    """Its place in line: enqueue time plus its row."""
+    tenant: str
     deadline: int
     state: str
     alarm: int | None
     """When the job must be looked at next, ms; None once it is over."""
-    score: int = 0
+    tag: int = 0
+    """Its place in line."""
     token: str = ""
     attempts: int = 0
     failures: int = 0
@@ -53,6 +53,10 @@ class QueueModel:
         self.jobs: dict[str, ModelJob] = {}
         self.turns: dict[str, int] = dict.fromkeys(CLASSES, 0)
         self.virtual = 0
+        self.served = dict.fromkeys(CLASSES, 0)
+        """The furthest tag that was started, by class."""
+        self.last: dict[tuple[str, str], int] = {}
+        """The last tag that a tenant was given in a class, while somebody waits there."""
         self.totals: dict[str, int] = {}
 
     @property
@@ -64,16 +68,27 @@ class QueueModel:
 
     def ready(self, priority: str) -> list[ModelJob]:
         waiting = [job for job in self.jobs.values() if job.state == "queued" and job.priority == priority]
-        return sorted(waiting, key=lambda job: (job.score, job.id))
+        return sorted(waiting, key=lambda job: (job.tag, job.id))
 
     # -- moves ------------------------------------------------------------------------------------------------------
 
     def _end(self, job: ModelJob, state: str, error: str = "") -> None:
         assert not job.is_over
         job.state, job.alarm, job.error = state, None, error
+        self._tidy(job.priority)
 
-    def _requeue(self, job: ModelJob, score: int) -> None:
-        job.state, job.token, job.score, job.alarm = "queued", "", score, job.deadline
+    def _requeue(self, job: ModelJob, tag: int) -> None:
+        job.state, job.token, job.tag, job.alarm = "queued", "", tag, job.deadline
+
+    def _tidy(self, priority: str) -> None:
+        """An empty line forgets who stood where."""
+        if not self.ready(priority):
+            self.last = {key: tag for key, tag in self.last.items() if key[0] != priority}
+
+    def _next_tag(self, priority: str, tenant: str) -> int:
+        tag = max(self.served[priority], self.last.get((priority, tenant), 0)) + 1
+        self.last[priority, tenant] = tag
+        return tag
 
     def _ring(self) -> None:
         """Everything that is due: scheduled jobs, deadlines, lapsed leases."""
@@ -81,7 +96,7 @@ class QueueModel:
             (job for job in self.jobs.values() if job.alarm is not None and job.alarm <= self.now),
             key=lambda job: (job.alarm, job.id),
         )
-        for place, job in enumerate(due):
+        for job in due:
             expired = job.deadline <= self.now
             if job.state == "running":
                 job.crashes += 1
@@ -95,17 +110,19 @@ class QueueModel:
                 elif expired:
                     self._end(job, "expired", "@job_timeout")
                 else:
-                    self._requeue(job, job.created_us)
+                    self._requeue(job, job.tag)
             elif expired:
                 self._end(job, "expired", "@job_timeout")
             else:
                 assert job.state == "scheduled"
                 keeps_its_place = job.handed_back and job.handed_back == job.attempts
-                self._requeue(job, job.created_us if keeps_its_place else self.now_us + 2 * place + 1)
+                self._requeue(job, job.tag if keeps_its_place else self._next_tag(job.priority, job.tenant))
 
     # -- operations -------------------------------------------------------------------------------------------------
 
-    def enqueue(self, job_id: str, priority: str, fingerprint: str, timeout: int, delay: int, watcher: str) -> str:
+    def enqueue(
+        self, job_id: str, priority: str, tenant: str, fingerprint: str, timeout: int, delay: int, watcher: str
+    ) -> str:
         known = self.jobs.get(job_id)
         if known is not None:
             return f"={known.state}" if known.fingerprint == fingerprint else "!"
@@ -117,8 +134,8 @@ class QueueModel:
             id=job_id,
             priority=priority,
             fingerprint=fingerprint,
-            created_us=self.now_us + 1,
-            score=self.now_us + 1,
+            tenant=tenant,
+            tag=0 if delay else self._next_tag(priority, tenant),
             deadline=deadline,
             state="scheduled" if delay else "queued",
             alarm=min(self.now + delay, deadline) if delay else deadline,
@@ -140,6 +157,8 @@ class QueueModel:
             job.attempts += 1
             job.log.append(f"{job.attempts}-0")
             claimed.append((job.id, job.token, job.attempts, job.failures))
+            self.served[job.priority] = max(self.served[job.priority], job.tag)
+            self._tidy(job.priority)
         self._count("claimed", len(claimed))
         return wait, claimed
 
@@ -204,7 +223,7 @@ class QueueModel:
                 job.handed_back = job.attempts
                 job.state, job.token, job.alarm = "scheduled", "", min(self.now + delay, job.deadline)
             else:
-                self._requeue(job, job.created_us)
+                self._requeue(job, job.tag)
         elif verdict == "retried":
             self._count("retried")
             job.failures += 1
@@ -213,7 +232,7 @@ class QueueModel:
             elif delay:
                 job.state, job.token, job.alarm = "scheduled", "", self.now + delay
             else:
-                self._requeue(job, self.now_us + 1)
+                self._requeue(job, self._next_tag(job.priority, job.tenant))
         else:
             self._end(job, verdict, error)
         return job.state
@@ -239,7 +258,7 @@ class QueueModel:
             if job.cancel:
                 self._end(job, "cancelled", "@job_cancelled")
             else:
-                self._requeue(job, job.created_us)
+                self._requeue(job, job.tag)
         return len(mine)
 
     def attach(self, job_id: str, watcher: str, after: str) -> list[str] | None:

@@ -206,6 +206,26 @@ async def an_expired_job_is_not_run_however_many_are_due(on: Stage) -> None:
     same(await on.field("j109", "s"), "expired")
 
 
+async def a_tenant_waits_behind_itself(on: Stage) -> None:
+    for job in ("a1", "a2", "a3", "a4", "b1"):
+        await on.enqueue(job, tenant=job[0])
+    same([run.id for run in await on.take(3)], ["a1", "b1", "a2"])
+    for job in ("c1", "c2"):
+        await on.enqueue(job, tenant=job[0])  # gets no credit for having been away
+    same([run.id for run in await on.take(9, seed="b")], ["a3", "c1", "a4", "c2"])
+
+
+async def what_comes_back_does_not_turn_the_line_back(on: Stage) -> None:
+    for job in ("a1", "a2", "a3"):
+        await on.enqueue(job, tenant="a")
+    first, *_ = await on.take(3)
+    await settle(on.scripts, first.id, first.token, "released")
+    await on.enqueue("a4", tenant="a")
+    same([run.id for run in await on.take(seed="b")], ["a1"])
+    await on.enqueue("b1", tenant="b")
+    same([run.id for run in await on.take(2, seed="c")], ["a4", "b1"])
+
+
 async def what_is_not_queued_is_not_claimed(on: Stage) -> None:
     await on.enqueue("gone")
     await on.enqueue("over")
@@ -266,6 +286,8 @@ STORIES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     an_uncancelled_job_does_run_again,
     disowning_touches_one_claim_only,
     deadlines_end_what_waits_and_what_crashed,
+    a_tenant_waits_behind_itself,
+    what_comes_back_does_not_turn_the_line_back,
     what_is_not_queued_is_not_claimed,
     a_retry_ends_at_the_deadline,
     an_unknown_verdict_changes_no_state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from redis.exceptions import ConnectionError
 
 from shared.errors import BadRequest, IdempotencyMismatch, JobNotFound, Overloaded, PayloadTooLarge, QueueUnavailable
 from shared.jobs import Priority, State
-from shared.queue.client import QueueClient
+from shared.queue.admission import QueueLimits
+from shared.queue.client import Accepted, QueueClient
 from shared.wire import codec
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
-from tests.shared.queue.rig import Gate, chat, claim, counter, queue_client, working
+from tests.shared.queue.rig import Gate, chat, claim, counter, queue_client, settings_for, working
 
 
 async def test_a_job_is_there_once_enqueue_has_returned(client: QueueClient) -> None:
@@ -164,6 +166,36 @@ async def test_the_list_shows_a_tenants_own_jobs_newest_first(client: QueueClien
     assert (await client.list("a", model="other")).jobs == []
     with pytest.raises(BadRequest):
         await client.list("a", cursor="-1")
+
+
+async def test_what_was_accepted_knows_its_place_and_the_servers_time(client: QueueClient) -> None:
+    await client.enqueue(chat(priority=Priority.HIGH))
+    for place in (2, 3):
+        accepted = await client.enqueue(chat())
+        assert (accepted.state, accepted.position) == (State.QUEUED, place)
+        record = await client.get(accepted.id)
+        assert record is not None and record.created_at == accepted.at
+    assert (await client.enqueue(chat(delay_s=60))).position == 0
+
+
+async def test_many_jobs_take_one_call_and_each_its_own_answer(redis_url: str) -> None:
+    client = await QueueClient.connect(settings_for(redis_url), limits=QueueLimits(depth=20))
+    known = chat(fingerprint="one body")
+    await client.enqueue(known)
+    again, other = replace(known), replace(known, fingerprint="another body")
+    jobs = [chat() for _ in range(30)]
+    before = (await client.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+
+    outcomes = await client.enqueue_many([again, other, *jobs])
+
+    assert (await client.redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 1
+    assert isinstance(outcomes[0], Accepted) and outcomes[0].duplicate
+    assert isinstance(outcomes[1], IdempotencyMismatch)
+    taken = [outcome for outcome in outcomes[2:] if isinstance(outcome, Accepted)]
+    assert [job.position for job in taken] == list(range(2, 20))
+    assert all(isinstance(outcome, Overloaded) for outcome in outcomes[2 + len(taken) :])
+    assert (await client.stats()).states["queued"] == 19
+    await client.aclose()
 
 
 async def test_positions_count_from_one_over_all_classes(client: QueueClient) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared.errors import BackendBusy
 from shared.jobs import State
 from shared.queue.client import QueueClient
-from shared.queue.running import HandBack, RunningJob
+from shared.queue.running import HandBack, RetryLater, RunningJob
 from tests.conftest import WaitUntil
 from tests.shared.queue.rig import ANSWER, chat, claim, counter, settle, working
 from tests.shared.queue.test_leases import has_state, read
@@ -50,6 +51,27 @@ async def test_a_job_handed_back_for_later_waits_and_costs_nothing(
     assert why is not None and (why.code, why.retry_after_s) == ("backend_busy", 0.4)
     assert record.attempts[1].started_at - (record.attempts[0].ended_at or 0) >= 0.4
     assert waiting.scheduled_for == pytest.approx((waiting.attempts[0].ended_at or 0) + 0.4, abs=0.002)
+
+
+@pytest.mark.req("S1-10")
+@pytest.mark.parametrize("stop", [HandBack(0.2, "backend_busy"), RetryLater(BackendBusy(), 0.2)])
+async def test_an_idle_worker_wakes_for_it_rather_than_at_its_next_round(
+    client: QueueClient, redis_url: str, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, stop: Exception
+) -> None:
+    monkeypatch.setattr("shared.queue.engine.TICK_S", 12.0)
+    monkeypatch.setattr("shared.queue.heartbeat.IDLE_BEAT_S", 60.0)  # a beat rings alarms, too
+    stops = [stop]
+
+    async def stopped_first(ctx: dict[str, Any], job: RunningJob) -> bytes:
+        if stops:
+            await asyncio.sleep(0.1)  # let the worker's other slots go to sleep
+            raise stops.pop()
+        return ANSWER
+
+    job = chat()
+    async with working(redis_url, stopped_first):
+        await client.enqueue(job)
+        await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED), timeout_s=8)
 
 
 async def test_it_comes_back_at_its_place_and_a_retry_at_the_back(client: QueueClient) -> None:

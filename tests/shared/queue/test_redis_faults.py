@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from shared.jobs import State
+from shared.errors import MemoryPressure, QueueUnavailable
+from shared.jobs import Priority, State
 from shared.queue.client import QueueClient
 from shared.queue.running import RunningJob
+from shared.wire.canonical import Delta
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
 from tests.shared.queue.rig import ANSWER, Gate, answer, chat, queue_client, working
@@ -130,39 +132,93 @@ async def test_a_worker_may_start_before_redis(wait_until: WaitUntil) -> None:
             await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
 
 
-async def test_an_answer_that_redis_has_no_memory_for_waits_until_it_has(wait_until: WaitUntil) -> None:
+@pytest.mark.req("S1-14")
+async def test_accepted_jobs_run_and_end_though_redis_is_out_of_memory(wait_until: WaitUntil) -> None:
+    held = asyncio.Event()
+
+    async def stream(ctx: dict[str, Any], job: RunningJob) -> bytes:
+        await held.wait()
+        job.publish(Delta(content="so far"))
+        return ANSWER
+
     with RedisServer(("--maxmemory-policy", "noeviction")) as server:
+        jobs = [chat(keep_events=True, priority=priority) for priority in Priority]
+        async with queue_client(server.url) as client, working(server.url, stream, slots=1, lease_ms=1000) as worker:
+            for job in jobs:
+                await client.enqueue(job)
+            await wait_until(lambda: worker.running)
+            await client.redis.config_set("maxmemory", "1")
+            with pytest.raises(MemoryPressure):
+                await client.enqueue(chat())
+            await asyncio.sleep(1.5)  # longer than the lease
+            held.set()
+            for job in jobs:
+                await wait_until(lambda job=job: has_state(client, job.id, State.SUCCEEDED))
+            records = [await read(client, job.id) for job in jobs]
+            events = [(await client.attach(job.id, "g1")).events for job in jobs]
+            await client.sweep()
+
+    assert [(record.crashes, len(record.attempts)) for record in records] == [(0, 1)] * 3
+    assert [len(log) for log in events] == [2] * 3  # its start and its text
+
+
+async def refuse_writes(client: QueueClient, refuse: bool) -> None:
+    """Redis answers, but takes no writes: as with a full disk."""
+    await client.redis.config_set("min-replicas-to-write", int(refuse))
+
+
+async def test_an_answer_that_redis_refuses_waits_until_it_does_not(wait_until: WaitUntil) -> None:
+    with RedisServer() as server:
         gate, job = Gate(), chat()
         async with queue_client(server.url) as client, working(server.url, gate.run) as worker:
             await client.enqueue(job)
             await wait_until(lambda: gate.started)
-            await client.redis.config_set("maxmemory", "1")
+            await refuse_writes(client, True)
             gate.open()
             await wait_until(lambda: worker.is_settling(job.id))
             await asyncio.sleep(0.3)
             assert (await read(client, job.id)).state is State.RUNNING
-            await client.redis.config_set("maxmemory", "0")
+            await refuse_writes(client, False)
             await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
 
 
-async def test_a_write_refused_for_too_long_does_not_hold_up_the_others(
+async def test_answers_survive_a_long_refusal_and_no_run_is_spent(wait_until: WaitUntil) -> None:
+    with RedisServer() as server:
+        gate, job = Gate(), chat()
+        async with queue_client(server.url) as client, working(server.url, gate.run, lease_ms=500):
+            await client.enqueue(job)
+            await wait_until(lambda: gate.started)
+            await refuse_writes(client, True)
+            with pytest.raises(QueueUnavailable, match="takes no writes"):
+                await client.enqueue(chat())
+            gate.open()
+            await asyncio.sleep(1.5)  # the lease is over
+            await refuse_writes(client, False)
+            await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
+            record = await read(client, job.id)
+
+    assert (record.crashes, gate.started) == (0, [job.id])
+
+
+async def test_a_write_that_cannot_succeed_does_not_hold_up_the_others(
     wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.queue.outbox.MAX_REFUSALS", 3)
     ends: list[tuple[str, str]] = []
-    with RedisServer(("--maxmemory-policy", "noeviction")) as server:
-        refused, later = chat(), chat()
+    with RedisServer() as server:
+        wrong, later = chat(), chat()
         gate = Gate()
         async with (
             queue_client(server.url) as client,
             working(server.url, gate.run, on_settled=lambda job, state, seconds, error: ends.append((job.id, state))),
         ):
-            await client.enqueue(refused)
+            await client.enqueue(wrong)
             await wait_until(lambda: gate.started)
-            await client.redis.config_set("maxmemory", "1")
+            await client.redis.delete(client.keys.record(wrong.id))
+            await client.redis.set(client.keys.record(wrong.id), "not a hash", ex=60)
             gate.open()
-            await wait_until(lambda: ends == [(refused.id, "!")], description="given up as lost")
-            await client.redis.config_set("maxmemory", "0")
+            await wait_until(lambda: ends == [(wrong.id, "!")], description="given up as lost")
+            await client.redis.delete(client.keys.record(wrong.id))
             await client.enqueue(later)
             await wait_until(lambda: has_state(client, later.id, State.SUCCEEDED))
 

@@ -38,6 +38,7 @@ HORIZON_MS = 1000
 RETENTION_MS = 3_600_000
 VERDICTS = ("succeeded", "dead_lettered", "cancelled", "expired", "retried", "released")
 PRIORITIES = st.sampled_from(CLASSES)
+TENANTS = st.sampled_from(("t1", "t2"))
 WORKERS = st.sampled_from(("w1", "w2"))
 SOURCES = clocked_sources()
 Run = tuple[str, str, int]
@@ -82,12 +83,13 @@ class QueueMachine(RuleBasedStateMachine):
     def run(self, name: str, *args: str | bytes | int) -> Any:
         return self.runner.run(self.scripts.run(name, *args))
 
-    def _enqueue(self, job_id: str, priority: str, fingerprint: str, timeout: int, delay: int) -> None:
+    def _enqueue(self, job_id: str, priority: str, tenant: str, fingerprint: str, timeout: int, delay: int) -> None:
         [reply] = self.run(
-            "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", model_of(job_id), "t", timeout, delay, "g1",
-            "1", fingerprint, b"", "r", RETENTION_MS,
+            "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", model_of(job_id), tenant, timeout, delay,
+            "g1", "1", fingerprint, b"", "r", RETENTION_MS,
         )  # fmt: skip
-        assert reply.decode().split(" ")[0] == self.model.enqueue(job_id, priority, fingerprint, timeout, delay, "g1")
+        expected = self.model.enqueue(job_id, priority, tenant, fingerprint, timeout, delay, "g1")
+        assert reply.decode().split(" ")[0] == expected
 
     def _running(self) -> list[ModelJob]:
         return [job for job in self.model.jobs.values() if job.state == "running"]
@@ -96,23 +98,24 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize(target=jobs, priorities=st.lists(PRIORITIES, min_size=3, max_size=6))
     def some_jobs(self, priorities: list[str]) -> Any:
-        return multiple(*(self.enqueue(priority, 200_000, 0) for priority in priorities))
+        return multiple(*(self.enqueue(priority, "t1", 200_000, 0) for priority in priorities))
 
     @rule(
         target=jobs,
         priority=PRIORITIES,
+        tenant=TENANTS,
         timeout=st.sampled_from((500, 9000, 60_000)),
         delay=st.sampled_from((0, 0, 0, 700, 20_000)),
     )
-    def enqueue(self, priority: str, timeout: int, delay: int) -> str:
+    def enqueue(self, priority: str, tenant: str, timeout: int, delay: int) -> str:
         self.made += 1
         job_id = f"job_{self.made:03d}"
-        self._enqueue(job_id, priority, "body", timeout, delay)
+        self._enqueue(job_id, priority, tenant, "body", timeout, delay)
         return job_id
 
     @rule(job=jobs, fingerprint=st.sampled_from(("body", "another body")))
     def enqueue_again(self, job: str, fingerprint: str) -> None:
-        self._enqueue(job, "normal", fingerprint, 60_000, 0)
+        self._enqueue(job, "normal", "t1", fingerprint, 60_000, 0)
 
     @rule(target=runs, worker=WORKERS, want=st.integers(1, 4))
     def claim(self, worker: str, want: int) -> Any:
@@ -246,7 +249,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert {i.decode(): int(at) for i, at in alarms} == {j.id: j.alarm for j in jobs if not j.is_over}
         unfinished = sum(not job.is_over for job in jobs)
         assert int(held or 0) == unfinished * len(b"payload")
-        assert tenants == ({b"t": b"%d" % unfinished} if unfinished else {})
+        live = Counter(job.tenant.encode() for job in jobs if not job.is_over)
+        assert {tenant: int(count) for tenant, count in tenants.items()} == live
         by_model = Counter(model_of(job.id) for job in jobs if not job.is_over)
         assert {name.decode(): int(count) for name, count in models.items()} == by_model
         assert {i.decode() for i in dead} == {job.id for job in jobs if job.state == "dead_lettered"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from redis.asyncio import Redis
 
@@ -87,6 +87,19 @@ class FakeFleet:
     async def fleet_state(self, name: str) -> BreakerState:
         found = {view.name: view.state for view in await self.admin.circuits()}
         return found.get(name, BreakerState.CLOSED)
+
+
+@asynccontextmanager
+async def fleet_on(url: str, size: int, policy: BreakerPolicy | None = None) -> AsyncIterator[FakeFleet]:
+    async with Redis.from_url(url) as redis:
+        await redis.flushdb()
+        with scripts_on_test_clock():
+            fleet = FakeFleet(redis, size, policy)
+            await fleet.set_clock()
+            yield fleet
+            for worker in fleet.workers:
+                await worker.stop()
+        await redis.flushdb()
 
 
 def view_of(breakers: Breakers, name: str) -> CircuitView:

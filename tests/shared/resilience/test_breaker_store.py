@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 from shared.backends.base import LoadedModel
 from shared.errors import BackendTimeout, BackendUnreachable, BadRequest, ModelFault
 from shared.resilience.breaker import BreakerPolicy, BreakerState
-from shared.resilience.breaker_store import MAX_CIRCUITS, Breakers
+from shared.resilience.breaker_store import Breakers
 from shared.resilience.circuit_admin import CircuitAdmin
+from shared.resilience.circuit_book import MAX_CIRCUITS
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
 from tests.shared.resilience.fleet import HOST, KEYS, MODEL, NAMES, state_of, trip, view_of
@@ -222,6 +223,27 @@ async def test_a_reset_also_forgets_what_was_counted(redis_url: str, wait_until:
         await wait_until(lambda: view_of(one, HOST).changed_by == "operator")
         one.record(await one.admit((HOST,)), "failure")
         assert (await one.admit((HOST,))).allowed
+
+
+async def test_so_does_a_reset_of_all_also_for_circuits_that_never_opened(
+    redis_url: str, wait_until: WaitUntil
+) -> None:
+    async with running(redis_url, LONG) as one, Redis.from_url(redis_url) as redis:
+        await trip(one, failures=4)
+
+        async def counted() -> bool:
+            return await redis.exists(KEYS.circuit_failures(HOST), KEYS.circuit_failures(MODEL)) == 2
+
+        await wait_until(counted, description="the fleet's rows")
+        await CircuitAdmin(redis, KEYS).reset()
+
+        async def forgotten() -> bool:
+            return not await counted()
+
+        await wait_until(forgotten, description="the rows to be gone")
+        await trip(one, failures=4)
+        await one.refresh()
+        assert (await one.admit(NAMES)).allowed
 
 
 async def test_what_is_nobodys_fault_never_opens_anything(redis_url: str) -> None:

@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
-from shared.resilience.breaker import BreakerPolicy
-from shared.resilience.circuit_admin import CircuitAdmin
-from shared.resilience.circuit_fleet import Conclusion, Fleet
-from shared.resilience.circuits import CircuitRow
-from tests.shared.resilience.fleet import HOST, KEYS, MODEL
-
-POLICY = BreakerPolicy(open_s=0.1, open_cap_s=60, probe_lease_s=20)
-TRIP = Conclusion(opened=True, reason="backend_fault", openings=1)
-
-
-class Told:
-    """A fleet's Redis side, spoken to by hand."""
-
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
-        self.fleet = Fleet(redis, KEYS, POLICY, "w1", time.monotonic)
-        self.admin = CircuitAdmin(redis, KEYS)
-
-    async def tell(self, known: int, conclusion: Conclusion = TRIP) -> CircuitRow:
-        return await self.fleet.tell(HOST, known, conclusion, 0.0)
-
-    async def pass_(self, known: int, token: str, *, closed_here: bool = False) -> CircuitRow:
-        return await self.tell(known, Conclusion(opened=False, token=token, closed_here=closed_here))
-
-    async def half_open(self, token: str = "") -> int:
-        """Trip it, let its time pass, take the permit; the generation."""
-        row = await self.tell(0)
-        await asyncio.sleep(POLICY.open_s + 0.02)
-        if token:
-            given, _ = await self.fleet.ask([(HOST, row.generation)], token)
-            assert given
-        return row.generation
-
-    async def holder(self) -> str:
-        return (await self.redis.get(KEYS.circuit_permit(HOST)) or b"").decode()
+from shared.resilience.circuit_fleet import Conclusion
+from tests.shared.resilience.fleet import HOST, KEYS, MODEL, scripts_on_test_clock
+from tests.shared.resilience.told import POLICY, TRIP, Told
 
 
 @pytest.fixture
 async def told(redis_url: str) -> AsyncIterator[Told]:
     async with Redis.from_url(redis_url) as redis:
-        yield Told(redis)
+        with scripts_on_test_clock():
+            told = Told(redis)
+            await told.ready()
+            yield told
 
 
 async def test_no_permit_while_open_even_if_a_worker_thinks_it_is_time(told: Told) -> None:
@@ -126,6 +96,25 @@ async def test_a_success_from_before_the_last_change_closes_nothing(told: Told) 
     assert row.state == "open"
 
 
+async def test_a_probe_of_an_earlier_opening_closes_nothing(told: Told) -> None:
+    generation = await told.half_open("early")
+    again = await told.tell(generation, Conclusion(opened=True, token="early", openings=2))
+    await told.after(again.wait_s)
+    assert (await told.pass_(generation, "early", closed_here=True)).state == "open"
+
+
+async def test_a_failed_probe_whose_permit_ran_out_unclaimed_still_counts(told: Told) -> None:
+    generation = await told.half_open("slow")
+    await told.redis.delete(KEYS.circuit_permit(HOST))
+    row = await told.tell(generation, Conclusion(opened=True, token="slow", openings=2))
+    assert (row.openings, row.wait_s) == (2, 2 * POLICY.open_s)
+
+
+async def test_who_opens_it_by_its_own_count_needs_no_permit(told: Told) -> None:
+    generation = await told.half_open("probe")
+    assert (await told.tell(generation)).openings == 2
+
+
 async def test_two_successes_close_once(told: Told) -> None:
     generation = await told.half_open("probe")
     closed = await told.pass_(generation, "probe")
@@ -136,8 +125,7 @@ async def test_two_successes_close_once(told: Told) -> None:
 async def test_a_long_quiet_circuit_starts_over(told: Told) -> None:
     generation = await told.half_open("probe")
     closed = await told.pass_(generation, "probe")
-    long_ago = int(time.time() * 1000) - int(POLICY.quiet_s * 1000) - 1
-    await told.redis.hset(KEYS.circuit(HOST), "t", str(long_ago))  # type: ignore[misc]  # redis-py 5 types it as either
+    await told.after(POLICY.quiet_s)
     assert (await told.tell(closed.generation)).openings == 1
 
 
@@ -149,3 +137,63 @@ async def test_everything_lapses(told: Told) -> None:
     await told.fleet.tell(MODEL, 0, TRIP, 0.0)
     assert 3500 < await told.redis.ttl(KEYS.circuit(MODEL)) <= 3601
     assert await told.redis.ttl(KEYS.circuits) > 7200, "the index outlives its longest member"
+
+
+async def test_the_fleets_failures_in_a_row_open_it(told: Told) -> None:
+    for _ in range(3):
+        assert (await told.failed()).state == ""
+        await told.after(0.5)
+    assert (await told.failed(telling=4)).state == "open"
+    row = await told.failed(count=2)
+    assert (row.openings, row.wait_s, row.reason, row.worker) == (1, POLICY.open_s, "refused", "w1")
+    assert not await told.redis.exists(KEYS.circuit_failures(HOST))
+
+
+async def test_failures_of_one_moment_count_each(told: Told) -> None:
+    await told.failed(count=2)
+    assert 0 < await told.redis.pttl(KEYS.circuit_failures(HOST)) <= POLICY.window_s * 1000
+    assert (await told.failed(count=2)).state == ""
+    assert (await told.failed(count=1)).state == "open"
+
+
+async def test_a_success_since_the_row_began_ends_it_one_from_before_does_not(told: Told) -> None:
+    await told.failed(count=4)
+    await told.after(1.0)
+    await told.failed(count=2, since_success_s=0.5)
+    await told.after(1.0)
+    assert (await told.failed(count=2, since_success_s=1.0)).state == ""
+    assert (await told.failed(count=1, since_success_s=2.0)).state == "open"
+
+
+async def test_a_row_begins_with_its_first_failure_not_when_that_was_told(told: Told) -> None:
+    await told.failed(count=4, since_first_s=0.5)
+    assert (await told.failed(count=1, since_first_s=0.1, since_success_s=0.3)).state == ""
+    assert (await told.failed(count=4, since_success_s=0.2)).state == "open"
+
+
+async def test_a_row_does_not_outlast_a_change(told: Told) -> None:
+    await told.failed(count=4)
+    closed = await told.admin.reset(HOST)
+    generation = round(closed[0].changed_at * 1000)
+    assert (await told.failed(generation, count=4)).state == "closed"
+    assert (await told.failed(generation)).state == "open"
+
+
+async def test_failures_from_before_a_change_are_not_counted(told: Told) -> None:
+    generation = await told.half_open("probe")
+    closed = await told.pass_(generation, "probe")
+    assert (await told.failed(generation, count=9)).state == "closed"
+    assert (await told.failed(closed.generation, count=4)).state == "closed"
+    assert (await told.failed(closed.generation)).openings == 2
+
+
+async def test_failures_do_not_open_what_is_open(told: Told) -> None:
+    generation = await told.half_open()
+    row = await told.failed(generation, count=9)
+    assert (row.generation, row.openings) == (generation, 1)
+
+
+STORIES = [
+    story for name, story in list(globals().items()) if name.startswith("test_") and inspect.iscoroutinefunction(story)
+]
+"""What the scripts must keep to; mutants of the scripts must break one of them."""

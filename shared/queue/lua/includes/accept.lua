@@ -1,11 +1,11 @@
--- accept: store a new job and put it in line, the i-th of this call. The caller made sure that its id is free and the door open.
+-- accept: store a new job and put it in line. The caller made sure that its id is free and the door open.
 -- Further arguments are record fields of its own. Returns the job's state.
-local function accept(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, ...)
+local function accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, ...)
   local key = record(id)
   local state = delay > 0 and 'scheduled' or 'queued'
   local deadline = now + timeout
-  local score = string.format('%.0f', now_us + i)
-  redis.call('HSET', key, 's', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', now, 'cu', score, 'dl', deadline,
+  local tag = state == 'queued' and next_tag(class, tenant) or ''
+  redis.call('HSET', key, 's', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', now, 'tg', tag, 'dl', deadline,
     'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, ...)
   if metadata ~= '' then redis.call('HSET', key, 'md', metadata) end
   redis.call('PEXPIRE', key, timeout + ttl)
@@ -14,7 +14,7 @@ local function accept(i, id, payload, class, kind, model, tenant, timeout, delay
     redis.call('HSET', key, 'at', now + delay)
     redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
   else
-    redis.call('ZADD', ready(class), score, id)
+    redis.call('ZADD', ready(class), tag, id)
     redis.call('ZADD', ALARMS, deadline, id)
   end
   redis.call('ZADD', root .. 'tenant:' .. tenant, now, id)

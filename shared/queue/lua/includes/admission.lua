@@ -30,8 +30,9 @@ local function door(limits)
   end
   local function age_of(class)
     if not oldest[class] then
-      local head = redis.call('ZRANGE', ready(class), 0, 0, 'WITHSCORES')
-      oldest[class] = head[2] and now - head[2] / 1000 or 0
+      local first = redis.call('ZRANGE', ready(class), 0, 0)[1]
+      local since = first and redis.call('HMGET', record(first), 'qt', 'ct') or {}
+      oldest[class] = now - (tonumber(since[1] or since[2]) or now)
     end
     return oldest[class]
   end
@@ -66,7 +67,7 @@ local function door(limits)
       return refuse('queue_bytes_full', (bytes + size - ROOM * room) * redis.call('ZCARD', ALARMS) / (bytes + size))
     end
     if max_age > 0 and age_of(class) > patience then -- guard: a queue that does not move takes no more
-      return refuse('queue_too_slow', redis.call('ZCOUNT', ready(class), '-inf', string.format('%.0f', (now - ROOM * patience) * 1000)))
+      return refuse('queue_too_slow', depth[class] * (1 - ROOM * patience / age_of(class))) -- as if they had come evenly
     end
     if estimates and fresh and delay == 0 and wait_of(class) > timeout then -- guard: what would expire in line is told so now
       return refuse('deadline_unreachable', (wait_of(class) - timeout) * rate / 1000)

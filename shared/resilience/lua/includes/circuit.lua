@@ -35,5 +35,5 @@ local function row(name, c)
 end
 
 local function drop_permit(key, token)
-  if token ~= '' and redis.call('GET', key) == token then redis.call('DEL', key) end -- guard: only one's own permit
+  if redis.call('GET', key) == token then redis.call('DEL', key) end -- guard: only one's own permit
 end

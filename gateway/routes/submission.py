@@ -1,0 +1,208 @@
+"""Submitting jobs, one or many at a time: what a description of a job may hold, and how it becomes a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
+
+from gateway import request_options
+from gateway.answers import accepted_job, job_of, json_response
+from gateway.body import read_json
+from gateway.inference import count, enqueue
+from gateway.route_table import Role, Route
+from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING, Face
+from gateway.services import CALLER, REQUEST_ID, SERVICES
+from shared.errors import ArrieroError, BadRequest
+from shared.jobs import Kind, NewJob, Priority, new_job_id
+from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
+from shared.wire.openai_render import error_body
+
+MAX_DEADLINE_S = 86_400.0
+MAX_DELAY_S = 30 * 86_400.0
+MAX_METADATA = 16
+MAX_BATCH = 1000
+
+FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
+
+MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataText = Annotated[str, StringConstraints(max_length=512)]
+
+
+class JobOptions(BaseModel):
+    """What every job can be told."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    priority: Literal["high", "normal", "low"] = "normal"
+    delay_seconds: float = Field(
+        0, ge=0, le=MAX_DELAY_S, allow_inf_nan=False, description="Start so many seconds from now, or later."
+    )
+    deadline_seconds: float | None = Field(
+        None,
+        ge=request_options.LEAST_DEADLINE_S,
+        le=MAX_DEADLINE_S,
+        allow_inf_nan=False,
+        description="The job expires when it has not ended this long after its start became due.",
+    )
+    metadata: dict[MetadataName, MetadataText] = Field(
+        default_factory=dict, max_length=MAX_METADATA, description="Up to 16 texts of your own."
+    )
+
+
+class Submission(JobOptions):
+    """POST /v1/jobs as it is read: the request is checked once its type is known, so that errors name its fields."""
+
+    type: Literal["chat.completion", "completion", "embedding"]
+    request: dict[str, Any]
+    webhook_url: str | None = None
+
+
+class DescribedJob(JobOptions):
+    """The part of a job's description that does not depend on its type."""
+
+    webhook_url: None = Field(None, description="Not available: webhooks are off.")
+
+
+class ChatJob(DescribedJob):
+    type: Literal["chat.completion"]
+    request: ChatCompletionBody
+
+
+class CompletionJob(DescribedJob):
+    type: Literal["completion"]
+    request: CompletionBody
+
+
+class EmbeddingJob(DescribedJob):
+    type: Literal["embedding"]
+    request: EmbeddingBody
+
+
+class JobBody(RootModel[ChatJob | CompletionJob | EmbeddingJob]):
+    """POST /v1/jobs as it is described. `request` is the OpenAI body of its type; `stream` in it is ignored."""
+
+
+class Batch(BaseModel):
+    """POST /v1/jobs:batch as it is read."""
+
+    jobs: list[Any] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class JobBatchBody(BaseModel):
+    """POST /v1/jobs:batch as it is described. An error in one description refuses them all, and names it."""
+
+    jobs: list[JobBody] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
+    """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and ModelNotFound."""
+    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    wanted = validate(Submission, data)
+    if wanted.webhook_url is not None:
+        raise BadRequest(
+            "Webhooks are off on this gateway. Leave `webhook_url` null and follow the job with "
+            "GET /v1/jobs/{id}?wait=30 or its /events.",
+            param="webhook_url",
+        )
+    face = FACES[wanted.type]
+    try:
+        body: Any = validate(face.body, wanted.request)
+    except BadRequest as error:
+        raise _at("request", error) from None
+    await services.catalogue.require(body.model)
+    deadline_s = wanted.deadline_seconds or request_options.deadline_s(
+        request.headers, services.settings.request_timeout, silent=False
+    )
+    return NewJob(
+        id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
+        kind=face.kind,
+        model=body.model,
+        request=face.to_canonical(body),
+        tenant=tenant,
+        priority=Priority(wanted.priority),
+        # The queue counts from acceptance.
+        timeout_s=wanted.delay_seconds + deadline_s,
+        delay_s=wanted.delay_seconds,
+        retention_s=services.settings.result_ttl,
+        keep_events=face.kind is not Kind.EMBEDDING,
+        restartable=True,
+        request_id=request[REQUEST_ID],
+        metadata=wanted.metadata,
+        fingerprint="" if key is None else request_options.fingerprint("job", data),
+        private=request_options.wants_no_copy(request.headers),
+    )
+
+
+def _at(place: str, error: BadRequest) -> BadRequest:
+    """The same error, about a field within `place`."""
+    return BadRequest(error.message, param=f"{place}.{error.param}" if error.param else place)
+
+
+async def submit(request: web.Request) -> web.Response:
+    data = await read_json(request)
+    job = await new_job(request, data, request_options.idempotency_key(request.headers))
+    services = request.app[SERVICES]
+    return await accepted_job(services, job, await enqueue(services, job))
+
+
+async def submit_batch(request: web.Request) -> web.Response:
+    """All descriptions are checked before any job exists; the queue may then still refuse some of them."""
+    services = request.app[SERVICES]
+    batch = validate(Batch, await read_json(request))
+    key = request_options.idempotency_key(request.headers)
+    jobs = []
+    for place, data in enumerate(batch.jobs):
+        try:
+            jobs.append(await new_job(request, data, None if key is None else f"{key}:{place}"))
+        except BadRequest as error:
+            raise _at(f"jobs[{place}]", error) from None
+    outcomes = await services.queue.enqueue_many(jobs)
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        count(services, job, outcome)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, ArrieroError)]
+    if len(refused) == len(jobs):
+        raise refused[0]
+    rows: Sequence[Mapping[str, Any]] = [
+        {"object": "job.refused", **error_body(outcome.record(), request[REQUEST_ID])}
+        if isinstance(outcome, ArrieroError)
+        else await job_of(services, job, outcome)
+        for job, outcome in zip(jobs, outcomes, strict=True)
+    ]
+    counts = {"accepted": len(jobs) - len(refused), "refused": len(refused)}
+    return json_response({"object": "list", "data": rows, **counts}, 202)
+
+
+_HEADERS = (request_options.IDEMPOTENCY_HEADER, request_options.DEADLINE_HEADER, "x-request-id")
+_ERRORS = (404, 408, 413, 415, 422, 429, 503)
+
+ROUTES = [
+    Route(
+        method="POST",
+        path="/v1/jobs",
+        handler=submit,
+        role=Role.INFERENCE,
+        summary="Submit a job",
+        description="The job goes on when the client leaves. Follow it with ?wait=30 or by its events.",
+        tag="Jobs",
+        body=JobBody,
+        headers=_HEADERS,
+        answers={202: "Job"},
+        errors=_ERRORS,
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs:batch",
+        handler=submit_batch,
+        role=Role.INFERENCE,
+        summary="Submit up to 1000 jobs at once",
+        description="Answers in the order of the jobs. What the queue has no room for is refused one by one.",
+        tag="Jobs",
+        body=JobBatchBody,
+        headers=_HEADERS,
+        answers={202: "JobBatch"},
+        errors=_ERRORS,
+    ),
+]
