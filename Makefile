@@ -5,6 +5,9 @@
 PYTHON := .venv/bin/python
 ARRIERO := .venv/bin/arriero
 RUFF := .venv/bin/ruff
+# Asked for only by the targets that use it.
+COMPOSE = $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo podman-compose)
+COMPOSE_PROFILES ?= simulator
 
 help: ## List the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +94,25 @@ dlq-replay: setup ## Run them again: make dlq-replay ARGS="--all --rate 5/s --mo
 
 dlq-purge: setup ## Forget them for good: make dlq-purge ARGS="--tenant acme"
 	@$(ARRIERO) dlq purge $(ARGS)
+
+# --- Containers ---
+build: ## Build the image that every service runs in
+	@$(COMPOSE) build keys
+
+up: ## Start everything in containers, with secrets made on the first run: make up COMPOSE_PROFILES=gpu,monitoring
+	@sh infra/compose/secrets.sh && COMPOSE_PROFILES=$(COMPOSE_PROFILES) $(COMPOSE) up --detach --build $(ARGS)
+
+scale: ## So many workers in containers: make scale WORKERS=5
+	@COMPOSE_PROFILES=$(COMPOSE_PROFILES) $(COMPOSE) up --detach --no-recreate --scale worker=$(or $(WORKERS),3)
+
+logs: ## What the containers log, as it comes: make logs ARGS=worker
+	@COMPOSE_PROFILES=$(COMPOSE_PROFILES) $(COMPOSE) logs --follow $(ARGS)
+
+down: ## Stop and remove the containers; jobs and keys stay in their volume
+	@COMPOSE_PROFILES=$(COMPOSE_PROFILES) $(COMPOSE) down --remove-orphans $(ARGS)
+
+compose-rehearsal: setup-dev ## Run the containers for real and kill one mid-job; writes docs/results/compose.md
+	@$(PYTHON) -m tests.infra.compose_rehearsal $(ARGS)
 
 # --- Test ---
 test: setup-dev ## Set up and run every test but the slow ones

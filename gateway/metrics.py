@@ -14,6 +14,13 @@ from shared.queue.stats import QueueStats
 from shared.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
 
 
+EVENTS = (
+    *("accepted", "refused", "claimed", "retried", "released", "crashed", "stale_writes", "replayed"),
+    *("succeeded", "dead_lettered", "cancelled", "expired", "purged", "trimmed"),
+)
+"""What the queue's scripts count. All are shown from the start: Prometheus sees no increase in a first value."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueRow:
     """One metric of the queue. `read` gives its value by the label's, or by "" where `label` is empty; a counter's name
@@ -49,7 +56,7 @@ QUEUE_ROWS = (
     QueueRow(
         "arriero_queue_events",
         "What happened in the queue since it was created, by event.",
-        lambda stats: stats.counters,
+        lambda stats: {event: stats.counters.get(event, 0) for event in EVENTS},
         "event",
         CounterMetricFamily,
     ),

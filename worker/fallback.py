@@ -120,6 +120,8 @@ def needs(request: Request) -> frozenset[str]:
     found = set()
     if isinstance(request, ChatRequest) and any(message.images for message in request.messages):
         found.add("vision")
+    if isinstance(request, CompletionRequest) and request.images:
+        found.add("vision")
     if isinstance(request, CompletionRequest) and request.suffix:
         found.add("insert")
     return frozenset(found)
@@ -137,8 +139,13 @@ def simplified(request: Request, model: str, policy: FallbackPolicy, capabilitie
                 think=request.think if "thinking" in capabilities else None,
             )
         case CompletionRequest():
-            size = len(request.prompt.encode()) + len(request.suffix.encode())
-            return replace(request, model=model, sampling=_smaller(request.sampling, size, policy))
+            size = sum(len(text.encode()) for text in (request.system, request.prompt, request.suffix))
+            return replace(
+                request,
+                model=model,
+                sampling=_smaller(request.sampling, size, policy),
+                think=request.think if "thinking" in capabilities else None,
+            )
         case EmbeddingRequest():
             raise ValueError("an embedding has no fallback model")
 

@@ -13,8 +13,9 @@ EXIT_DRIFT = 1
 
 HEADER = """\
 # Settings of Arriero. Copy this file to .env and take the # off the lines you want to change; each value shown is the
-# default. Environment variables win over .env, .env over config.yaml (docs/configuration.md). Durations: 300s, 5m, 300000ms, or a bare number (seconds below 1000,
-# milliseconds from there on). Generated from the settings classes: `arriero config env-example > .env.example`.
+# default. Environment variables win over .env, and .env over config.yaml (docs/configuration.md). Durations: 300s, 5m,
+# 300000ms, or a bare number (seconds below 1000, milliseconds from there on). Generated from the settings classes:
+# `arriero config env-example > .env.example`.
 """
 
 

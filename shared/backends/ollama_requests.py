@@ -35,8 +35,6 @@ def chat_body(request: ChatRequest, default_keep_alive: KeepAlive = None) -> byt
     }
     if request.tools:
         body["tools"] = request.tools
-    if request.think is not None:
-        body["think"] = request.think
     return encode(body)
 
 
@@ -49,8 +47,8 @@ def generate_body(request: CompletionRequest, default_keep_alive: KeepAlive = No
         "stream": True,
         **_shared_fields(request, default_keep_alive),
     }
-    if request.suffix:
-        body["suffix"] = request.suffix
+    given = {"suffix": request.suffix, "system": request.system, "images": request.images, "raw": request.raw}
+    body.update((name, value) for name, value in given.items() if value)
     return encode(body)
 
 
@@ -58,6 +56,8 @@ def embed_body(request: EmbeddingRequest, default_keep_alive: KeepAlive = None) 
     body: dict[str, Any] = {"model": request.model, "input": request.inputs, "truncate": request.truncate}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
+    if request.options:
+        body["options"] = request.options
     keep_alive = keep_alive_value(default_keep_alive if request.keep_alive is None else request.keep_alive)
     if keep_alive is not None:
         body["keep_alive"] = keep_alive
@@ -77,6 +77,10 @@ def _shared_fields(request: ChatRequest | CompletionRequest, default_keep_alive:
         fields["format"] = request.format
     if options := options_of(request.sampling):
         fields["options"] = options
+    if request.think is not None:
+        fields["think"] = request.think
+    if not request.truncate:
+        fields["truncate"] = False
     if request.logprobs:
         fields["logprobs"] = True
         if request.top_logprobs:

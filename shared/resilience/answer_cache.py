@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from shared.queue.keys import Keys
 from shared.resilience.scripts import Scripts
-from shared.wire.canonical import ChatRequest, EmbeddingRequest, Request, TextAnswer
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request, TextAnswer
 from shared.wire.codec import decode_answer, encode
 
 log = structlog.get_logger()
@@ -46,6 +46,8 @@ def digest(tenant: str, kind: str, request: Request, *, private: bool = False) -
         return None
     if isinstance(request, ChatRequest) and (request.tools or any(m.tool_calls or m.images or m.role == "tool"
                                                                   for m in request.messages)):  # fmt: skip
+        return None
+    if isinstance(request, CompletionRequest) and request.images:
         return None
     asked = replace(request, keep_alive=None)  # says nothing about the answer
     return hashlib.sha256(_canonical((tenant, kind, asked))).hexdigest()

@@ -1,6 +1,6 @@
 """The one form of a request and an answer inside Arriero.
 
-Faces (OpenAI, jobs, later Ollama and Anthropic) translate into it, backends translate out of it. Plain dataclasses:
+Faces (OpenAI, Ollama, jobs, later Anthropic) translate into it, backends translate out of it. Plain dataclasses:
 msgspec encodes them as msgpack and refuses, when decoding, what does not fit the types.
 """
 
@@ -63,20 +63,27 @@ class ChatRequest:
     think: Think = None
     logprobs: bool = False
     top_logprobs: int = 0
+    truncate: bool = True
+    """Drop the oldest turns of a conversation that is too long, or refuse it."""
     keep_alive: str | float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class CompletionRequest:
-    """A text to continue."""
+    """A text to continue. `images` are base64 without a data: prefix; `raw` leaves the model's template out."""
 
     model: str
     prompt: str
     suffix: str = ""
+    system: str = ""
+    images: list[str] = field(default_factory=list)
     sampling: Sampling = field(default_factory=Sampling)
     format: Literal["json"] | dict[str, Any] | None = None
+    think: Think = None
+    raw: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
+    truncate: bool = True
     keep_alive: str | float | None = None
 
 
@@ -88,6 +95,8 @@ class EmbeddingRequest:
     inputs: list[str]
     dimensions: int | None = None
     truncate: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+    """As in `Sampling`."""
     keep_alive: str | float | None = None
 
 

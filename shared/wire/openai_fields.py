@@ -6,6 +6,7 @@ about fields nobody here knows, because clients send many.
 
 from __future__ import annotations
 
+import binascii
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -109,6 +110,20 @@ KeepAlive = Annotated[
         }
     ),
 ]
+
+BASE64_PATTERN: Final = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)"
+
+
+def checked_base64(encoded: str) -> str:
+    """An image's text as it came. Raises what `reject` makes for bad base64, and for none at all."""
+    try:
+        empty = not binascii.a2b_base64(encoded, strict_mode=True)
+    except binascii.Error as exc:
+        raise reject(f"holds bad base64 ({exc})") from None
+    if empty:
+        raise reject("holds no image data")
+    return encoded
+
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Name = Annotated[str, Field(max_length=256)]

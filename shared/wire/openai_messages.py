@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import binascii
 from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from shared.wire.canonical import Message, ToolCall
-from shared.wire.openai_fields import Name, Text, Wire, reject
+from shared.wire.openai_fields import BASE64_PATTERN, Name, Text, Wire, checked_base64, reject
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000
 MAX_TOOLS = 512
-IMAGE_PATTERN = (
-    r"^data:image/(jpeg|jpg|png|webp);base64,"
-    r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$"
-)
+IMAGE_PATTERN = rf"^data:image/(jpeg|jpg|png|webp);base64,{BASE64_PATTERN}$"
 _IMAGE_HEADS = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp"))
 
 # Union members carry tags that begin with "~", so that `validate` can tell them from the caller's own field names.
@@ -28,14 +24,7 @@ def _image(url: str) -> str:
         raise reject("addresses are not fetched: send the image itself as `data:image/png;base64,...`")
     if not url.startswith(_IMAGE_HEADS):
         raise reject("must be a `data:image/jpeg;base64,...` URI; jpeg, png and webp are accepted")
-    encoded = url[url.index(",") + 1 :]
-    try:
-        empty = not binascii.a2b_base64(encoded, strict_mode=True)
-    except binascii.Error as exc:
-        raise reject(f"holds bad base64 ({exc})") from None
-    if empty:
-        raise reject("holds no image data")
-    return encoded
+    return checked_base64(url[url.index(",") + 1 :])
 
 
 def _as_image_object(value: Any) -> Any:

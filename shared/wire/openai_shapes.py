@@ -71,15 +71,17 @@ def plain_finish_reason(answer: TextAnswer) -> str:
     return "length" if answer.finish_reason == "length" else "stop"
 
 
-def chat_logprobs(entries: list[Body]) -> Body | None:
-    """`{"content": [...]}` with the alternatives of each token, or None."""
-    if not entries:
-        return None
-    content = [
+def token_logprobs(entries: list[Body]) -> list[Body]:
+    """Each token with its alternatives, in the shape that OpenAI and Ollama share."""
+    return [
         {**_token(entry), "top_logprobs": [_token(other) for other in entry.get("top_logprobs") or ()]}
         for entry in entries
     ]
-    return {"content": content, "refusal": None}
+
+
+def chat_logprobs(entries: list[Body]) -> Body | None:
+    """`{"content": [...]}`, or None."""
+    return {"content": token_logprobs(entries), "refusal": None} if entries else None
 
 
 def completion_logprobs(entries: list[Body], *, offset: int = 0) -> Body | None:

@@ -49,6 +49,8 @@ def _path(error: ErrorDetails) -> str:
 def _complaint(error: ErrorDetails, param: str) -> str:
     if error["type"] == "missing":
         return "is required"
+    if error["type"] == "rejected":
+        return error["msg"].removesuffix(".")
     if remedy := _REMEDIES.get(param) or _REMEDIES.get(param.rpartition(".")[2]):
         return remedy
     message = error["msg"].removeprefix("Value error, ").removesuffix(".")

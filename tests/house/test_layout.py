@@ -12,7 +12,7 @@ from tests.house.tree import PACKAGES, house_files
 TOP_LEVEL = {
     *("arriero", "gateway", "infra", "manager", "monitor", "shared", "worker", "tests", "docs"),
     *("pyproject.toml", "requirements.lock", "Makefile", ".ci", ".env.example", ".gitignore"),
-    *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"),
+    *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docker-compose.yml"),
 }
 # Put together here so that this file does not contain them itself.
 MACHINE_PATHS = re.compile("|".join([f"/{name}/" for name in ("work", "root", "farm")] + [r"\.\." + "/shared"]))

@@ -212,7 +212,17 @@ class Rehearsal:
         self.transcript.say(output.rstrip())
 
     def stop(self) -> None:
-        self.compose("--profile", "simulator", "--profile", "monitoring", "--profile", "tools", "down", "--volumes")
+        self.compose(
+            "--profile",
+            "simulator",
+            "--profile",
+            "monitoring",
+            "--profile",
+            "tools",
+            "down",
+            "--volumes",
+            "--remove-orphans",
+        )
 
     def _query(self, expression: str) -> list[dict[str, Any]]:
         # Prometheus' port is not published, so the question is asked from inside.

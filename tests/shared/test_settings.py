@@ -244,5 +244,5 @@ def test_a_service_logs_what_is_odd_about_its_settings(
 def test_a_log_file_that_cannot_be_written_is_a_fault(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "file").touch()
     monkeypatch.setenv("LOG_FILE", str(here / "file" / "app.log"))
-    with pytest.raises(ConfigFault, match="LOG_FILE: .* cannot be written"):
+    with pytest.raises(ConfigFault, match=r"LOG_FILE: .* cannot be written"):
         open_logs("worker", read_settings(WorkerSettings))
