@@ -27,19 +27,22 @@ class Sampler:
         self.changed: list[str] = []
         self.samples = 0
         self._task: asyncio.Task[None] | None = None
+        self._over = False
 
     async def __aenter__(self) -> Sampler:
         self._task = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._over = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
     async def _watch(self) -> None:
-        while True:
+        # Asked each time: a cancellation in the middle of a command may come out as an error of the client's.
+        while not self._over:
             with suppress(RedisError, OSError):  # it may just have been killed
                 await self._sample()
             await asyncio.sleep(PERIOD_S)

@@ -18,8 +18,8 @@ ONCE = 14.0
 """Requests a second that keep the slots busy without a queue."""
 TIMES = 5
 DEADLINE_S = 10
-DEPTH = 60
-"""About 3.5 s of work."""
+DEPTH = 45
+"""About 2.5 s of work: what is left of it when the rush is over must be gone ten seconds later."""
 MIX: dict[Form, int] = {"chat": 2, "stream": 1}
 SETTLE_S = 3.0
 REFUSED_WITHIN_S = 0.05

@@ -232,13 +232,13 @@ async def test_so_does_a_reset_of_all_also_for_circuits_that_never_opened(
         await trip(one, failures=4)
 
         async def counted() -> bool:
-            return await redis.exists(KEYS.circuit_failures(HOST), KEYS.circuit_failures(MODEL)) == 2
+            return int(await redis.exists(*map(KEYS.circuit_failures, NAMES))) == 2
 
         await wait_until(counted, description="the fleet's rows")
         await CircuitAdmin(redis, KEYS).reset()
 
         async def forgotten() -> bool:
-            return not await counted()
+            return int(await redis.exists(*map(KEYS.circuit_failures, NAMES))) == 0
 
         await wait_until(forgotten, description="the rows to be gone")
         await trip(one, failures=4)
@@ -290,15 +290,3 @@ async def test_ten_thousand_names_are_not_ten_thousand_circuits() -> None:
             one.record(await one.admit(names))
         assert len(one.snapshot()) <= MAX_CIRCUITS
         assert not (await one.admit((HOST,))).allowed
-
-
-async def test_while_all_is_well_redis_is_not_asked_and_little_time_passes() -> None:
-    async with Redis.from_url(NOWHERE) as redis:  # any call would fail
-        one = Breakers(redis, KEYS, BreakerPolicy(), worker_id="w1")
-        best = float("inf")
-        for _ in range(15):
-            started = time.perf_counter()
-            for _ in range(1000):
-                await one.admit(NAMES)
-            best = min(best, (time.perf_counter() - started) / 1000)
-        assert best < 3e-6
