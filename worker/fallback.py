@@ -4,7 +4,8 @@ The order, within one deadline and one budget of tries for all of it:
   1. the model asked for, on the host where it has failed least; among equals the least busy
   2. the next model of its chain, simplified: smaller context and output, no tools unless it has them, less time
   3. a cached answer (see `shared.resilience.answer_cache`)
-Embeddings stay with their model: vectors of two models do not mix.
+Embeddings stay with their model: vectors of two models do not mix. So do raw prompts, written for its template, and
+orders to load it.
 """
 
 from __future__ import annotations
@@ -51,12 +52,22 @@ class FallbackPolicy:
 def chain(request: Request, policy: FallbackPolicy) -> list[str]:
     """The models that may answer, the one asked for first, none twice, at most `MAX_MODELS`."""
     asked = request.model
-    if not policy.enabled or isinstance(request, EmbeddingRequest):
+    if not policy.enabled or _is_for_one_model(request):
         return [asked]
     own = next((models for name, models in policy.chains.items() if same(name) == same(asked)), None)
     wanted = {same(model): model for model in (policy.models if own is None else own)}
     wanted.pop(same(asked), None)
     return [asked, *wanted.values()][:MAX_MODELS]
+
+
+def _is_for_one_model(request: Request) -> bool:
+    match request:
+        case ChatRequest():
+            return not request.messages
+        case CompletionRequest():
+            return request.raw or not (request.prompt or request.suffix)
+        case EmbeddingRequest():
+            return True
 
 
 def turn(models: int, failures: int, tries: int) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "tool_calls"]
-Think = bool | Literal["low", "medium", "high", "max"] | None
+ThinkLevel = Literal["low", "medium", "high", "max"]
+Think = bool | ThinkLevel | None
 
 
 @dataclass(slots=True, kw_only=True)

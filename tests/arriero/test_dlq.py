@@ -42,7 +42,7 @@ def bury(queue: QueueClient) -> Bury:
     return bury
 
 
-@pytest.mark.req("S1-11")
+@pytest.mark.req("S1-11", "C35")
 async def test_list_show_replay_purge(arriero: Command, queue: QueueClient, bury: Bury) -> None:
     old = await bury(chat("a secret question", tenant="acme"))
     listed = await arriero("dlq", "list", "--reason", "backend_fault", "--since", "1h")

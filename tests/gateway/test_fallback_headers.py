@@ -40,7 +40,7 @@ async def test_a_stand_in_is_named(served: Served, worker: HandWorker) -> None:
     assert answer.json()["model"] == "mistral"
 
 
-@pytest.mark.req("S1-48")
+@pytest.mark.req("S1-48", "C19")
 async def test_a_cached_answer_is_marked_as_stale(served: Served, worker: HandWorker) -> None:
     worker.script = stale
     answer = await served.chat()

@@ -47,6 +47,7 @@ async def test_overall_health_names_each_part(served: Served, worker: HandWorker
     assert body["uptime"] >= 0
 
 
+@pytest.mark.req("C28")
 async def test_ready_without_ollama_but_not_without_redis(start_gateway: StartGateway) -> None:
     with RedisServer() as server:
         served = await start_gateway(redis_url=server.url)

@@ -54,8 +54,8 @@ def requirements() -> tuple[Requirement, ...]:
 
 @cache
 def known_ids() -> frozenset[str]:
-    """Ids that a test may name: all but the decisions."""
-    return frozenset(requirement.id for requirement in requirements() if not requirement.is_decision)
+    """Ids that a test may name."""
+    return frozenset(requirement.id for requirement in requirements())
 
 
 def marked_tests(tests: Path = ROOT / "tests") -> dict[str, list[str]]:

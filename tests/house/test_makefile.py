@@ -20,7 +20,7 @@ def make(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True, text=True).stdout
 
 
-@pytest.mark.req("S1-70", "S1-71", "S1-72", "D-03", "D-04")
+@pytest.mark.req("S1-70", "S1-71", "S1-72", "D-03", "D-04", "C15")
 def test_the_wanted_targets_are_there() -> None:
     wanted = "run test test-watch coverage test-integration chaos bench lint lint-fix format typecheck docs check ci"
     wanted += " test-load models-list models-preload models-pull models-cleanup doctor top report config-check"

@@ -38,13 +38,12 @@ def render(all_requirements: Sequence[Requirement], tests: Mapping[str, Sequence
     for section, members in groupby(all_requirements, key=lambda requirement: requirement.section):
         rows = list(members)
         if rows[0].is_decision:
-            table = ["| id | what disagrees, and the decision |", "|---|---|"]
-            table += [f"| {row.id} | {row.statement} |" for row in rows]
+            heading = "what disagrees, and the decision"
         else:
-            have = sum(row.id in tests for row in rows)
-            section = f"{section} ({have} of {len(rows)})"
-            table = ["| id | statement | tests |", "|---|---|---|"]
-            table += [f"| {row.id} | {row.statement} | {_cell(tests.get(row.id, ()))} |" for row in rows]
+            heading = "statement"
+            section = f"{section} ({sum(row.id in tests for row in rows)} of {len(rows)})"
+        table = [f"| id | {heading} | tests |", "|---|---|---|"]
+        table += [f"| {row.id} | {row.statement} | {_cell(tests.get(row.id, ()))} |" for row in rows]
         blocks.append("\n".join([f"## {section}", "", *table, ""]))
     return "\n".join(blocks)
 

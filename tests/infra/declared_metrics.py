@@ -15,6 +15,7 @@ from monitor.rules import rules
 from monitor.sampler import COLLECTORS
 from monitor.settings import MonitorSettings
 from shared.telemetry.metrics import Metrics
+from shared.usage.figures import ModelUsage, OperationUsage
 from tests.monitor.snapshots import gpu, snapshot
 from worker.metrics import WorkerMetrics
 
@@ -44,7 +45,8 @@ class Declared:
 def services() -> dict[str, Metrics]:
     """The metrics of each service, as it makes them."""
     monitor = MonitorMetrics(COLLECTORS, [(rule.name, str(rule.severity)) for rule in rules(MonitorSettings())])
-    monitor.show(snapshot(gpus=[gpu()]))
+    usage = ModelUsage(model="m", host="a:1", operations={"chat": OperationUsage(calls=1)})
+    monitor.show(snapshot(gpus=[gpu()], usage=[usage]))
     return {"gateway": GatewayMetrics(), "worker": WorkerMetrics("w1"), "manager": ManagerMetrics(), "monitor": monitor}
 
 

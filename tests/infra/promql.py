@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-_WORDS = frozenset(
-    "and or unless by without on ignoring group_left group_right bool offset inf nan sum min max count avg".split()
-)
+_WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
 _GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SELECTOR = re.compile(r"\{([^}]*)\}")

@@ -61,6 +61,7 @@ def test_the_answer_of_a_direct_call_is_a_job_too(client: httpx.Client) -> None:
     assert kept == answer
 
 
+@pytest.mark.req("C25")
 @pytest.mark.parametrize(
     ("path", "body"),
     [

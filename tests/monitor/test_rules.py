@@ -95,7 +95,7 @@ def test_without_redis_and_hosts() -> None:
     assert firing(seen) == [("redis_down", ""), ("ollama_all_down", ""), ("ollama_host_down", "127.0.0.1:11434")]
 
 
-@pytest.mark.req("S1-97", "S1-98", "S1-61")
+@pytest.mark.req("S1-97", "S1-98", "S1-61", "C17")
 @pytest.mark.parametrize("text", ["0.5", "50", "50%", "0.5 "])
 def test_a_threshold_is_a_fraction_or_a_percentage(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CPU", "MEMORY", "DISK", "GPU", "GPU_MEMORY", "ERROR_RATE"):
@@ -118,7 +118,7 @@ def test_defaults_are_those_of_the_documents() -> None:
     assert (read.cpu_alert_threshold, read.memory_alert_threshold) == (0.8, 0.85)
 
 
-@pytest.mark.req("S1-97", "S1-64")
+@pytest.mark.req("S1-97", "S1-64", "C34")
 def test_settings_move_the_thresholds() -> None:
     seen = snapshot(host=host(cpu=0.5), queue=queue(waiting=5, oldest_wait_s=3))
     given = {"cpu_alert_threshold": 0.5, "queue_backlog_alert_threshold": 5, "queue_delay_alert_threshold": 3.0}

@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.req("S1-81", "S1-76")
+@pytest.mark.req("S1-81", "S1-76", "C1")
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -59,7 +59,7 @@ def test_what_is_no_duration_is_refused(wrong: str) -> None:
         parse_duration_s(wrong)
 
 
-@pytest.mark.req("S4-63")
+@pytest.mark.req("S4-63", "C24")
 def test_environment_before_dotenv_before_yaml_before_default(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "config.yaml").write_text("worker:\n  id: yaml\n  port: 1001\n  concurrency: 11\n")
     (here / ".env").write_text("WORKER_PORT=1002\nWORKER_CONCURRENCY=12\n")
@@ -123,6 +123,7 @@ def test_a_host_by_each_of_its_names(here: Path, monkeypatch: pytest.MonkeyPatch
     assert read_settings(WorkerSettings).ollama_base_urls == ["http://gpu:11434"]
 
 
+@pytest.mark.req("C2")
 def test_two_names_with_different_values_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_URL", "http://a:1")
     monkeypatch.setenv("OLLAMA_API_URL", "http://b:1")
@@ -166,7 +167,7 @@ def test_all_that_is_wrong_is_told_at_once(here: Path, monkeypatch: pytest.Monke
     assert len(raised.value.args) == 7
 
 
-@pytest.mark.req("S1-83")
+@pytest.mark.req("S1-83", "C4")
 def test_fallbacks_must_be_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_MODELS", "llama3.2, qwen2.5:*")
     monkeypatch.setenv("FALLBACK_MODELS", "LLAMA3.2:latest,qwen2.5:7b")
@@ -197,6 +198,7 @@ def test_no_setting_is_taken_for_a_misspelt_one_of_another_service(group: str, m
     assert not [given.written for given, _ in misspelt(known_names([model]), [every])], group
 
 
+@pytest.mark.req("C1")
 def test_units_hold_in_every_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Two(BaseServiceSettings):
         pause: Seconds = Field(1.0, ge=0)

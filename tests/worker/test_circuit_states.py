@@ -20,7 +20,7 @@ def shown(metrics: WorkerMetrics) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
-@pytest.mark.req("S1-28", "S1-29", "S1-50")
+@pytest.mark.req("S1-28", "S1-29", "S1-50", "C33")
 def test_each_circuit_is_in_exactly_one_of_three_states() -> None:
     metrics = WorkerMetrics("w1")
     metrics.circuits.show(

@@ -24,7 +24,7 @@ async def host() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-@pytest.mark.req("S1-48")
+@pytest.mark.req("S1-48", "C19")
 async def test_when_all_tries_failed_the_same_question_gets_the_earlier_answer(
     redis_url: str, host: Simulator, wait_until: WaitUntil
 ) -> None:

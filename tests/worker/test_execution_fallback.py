@@ -90,7 +90,7 @@ async def test_another_model_stands_in_within_the_tries(redis_url: str, start: S
     assert record.model == "llama3.2", "the job says what was asked"
 
 
-@pytest.mark.req("S1-10", "S1-82")
+@pytest.mark.req("S1-10", "S1-82", "C12")
 @pytest.mark.parametrize("tries", [1, 2, 3, 5])
 async def test_the_calls_of_one_job_are_bounded_by_its_tries_over_all_hosts_and_models(
     redis_url: str, start: Start, wait_until: WaitUntil, tries: int
@@ -216,7 +216,7 @@ async def test_a_silent_host_leaves_time_for_another_and_a_silent_stand_in_is_cu
     assert second.ended_at - second.started_at <= 1.0
 
 
-@pytest.mark.req("S1-13", "S1-29")
+@pytest.mark.req("S1-13", "S1-29", "C16")
 async def test_an_open_circuit_costs_no_try(redis_url: str, start: Start, wait_until: WaitUntil) -> None:
     host = await start()
     fault(host, count=2)
@@ -253,6 +253,7 @@ async def test_a_host_that_is_gone_is_waited_for_until_the_deadline(redis_url: s
     assert record.failures <= 6, "an open circuit holds the tries back"
 
 
+@pytest.mark.req("C10")
 async def test_a_busy_host_is_given_the_time_it_asked_for_and_stays_in_good_standing(
     redis_url: str, start: Start, wait_until: WaitUntil
 ) -> None:

@@ -133,7 +133,7 @@ async def test_a_cancelled_call_is_use_but_no_result(redis_url: str, wait_until:
     assert usage.last_used_at > before.last_used_at + 0.04
 
 
-@pytest.mark.req("S1-87")
+@pytest.mark.req("S1-87", "C27")
 async def test_how_long_a_model_stays_is_not_for_callers_to_say(redis_url: str, wait_until: WaitUntil) -> None:
     backend = ScriptedBackend()
     messages = [Message(role="user", content="hi")]

@@ -36,6 +36,7 @@ async def lapse(client: QueueClient, job_id: str) -> None:
     await client.sweep()
 
 
+@pytest.mark.req("C31")
 async def test_a_held_job_is_renewed_past_its_lease(
     client: QueueClient, redis_url: str, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:

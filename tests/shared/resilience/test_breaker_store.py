@@ -40,7 +40,7 @@ async def running(url: str, policy: BreakerPolicy, *, worker_id: str = "w1", **f
             await breakers.stop()
 
 
-@pytest.mark.req("S1-13", "S1-29", "S3-19")
+@pytest.mark.req("S1-13", "S1-29", "S3-19", "C10", "C11")
 async def test_five_failures_open_it_for_everybody(redis_url: str, wait_until: WaitUntil) -> None:
     changes: list[tuple[str, BreakerState]] = []
     async with (
