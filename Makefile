@@ -161,10 +161,10 @@ imports: setup-dev ## Check who imports whom
 	@.venv/bin/lint-imports
 
 documents: setup-dev ## Check that what is generated from code is up to date
-	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example && $(ARRIERO) config reference --check docs/configuration.md
+	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example && $(ARRIERO) config reference --check docs/configuration.md && $(PYTHON) -m infra.grafana --check
 
 # --- Generate ---
-docs: requirements env-example configuration ## Write anew all that is generated from code
+docs: requirements env-example configuration dashboards ## Write anew all that is generated from code
 
 requirements: setup-dev ## Which requirements a test shows working; writes docs/requirements.md
 	@$(PYTHON) -m tests.house.trace
@@ -174,6 +174,9 @@ env-example: setup ## Write .env.example from the settings classes
 
 configuration: setup ## Write docs/configuration.md from the settings classes
 	@$(ARRIERO) config reference > docs/configuration.new && mv docs/configuration.new docs/configuration.md
+
+dashboards: setup ## Write Grafana's dashboards anew from infra/grafana/*.py
+	@$(PYTHON) -m infra.grafana
 
 lock: setup-dev ## Write the lock files anew from pyproject.toml; ARGS=--upgrade takes the newest versions
 	@sh infra/setup/lock.sh $(ARGS)

@@ -71,23 +71,15 @@ def job_path(job_id: str, suffix: str = "") -> str:
     return "/v1/jobs/" + "".join(c if c.isalnum() or c in "-_" else "%" + f"{ord(c):02X}" for c in job_id) + suffix
 
 
-def enqueue_call(
-    type_: str,
-    request: JsonObject,
-    *,
-    priority: str = "normal",
-    delay_seconds: float = 0.0,
-    deadline_seconds: float | None = None,
-    metadata: Mapping[str, str] | None = None,
-    idempotency_key: str,
-) -> Call:
-    body = describe(type_, request, priority, delay_seconds, deadline_seconds, metadata)
-    return Call("POST", "/v1/jobs", body, headers={"idempotency-key": idempotency_key})
+def enqueue_call(type_: str, request: JsonObject, idempotency_key: str, options: Mapping[str, Any]) -> Call:
+    """`options` are the keywords of `describe`."""
+    return Call("POST", "/v1/jobs", describe(type_, request, **options), headers={"idempotency-key": idempotency_key})
 
 
 def describe(
     type_: str,
     request: JsonObject,
+    *,
     priority: str = "normal",
     delay_seconds: float = 0.0,
     deadline_seconds: float | None = None,

@@ -65,9 +65,7 @@ class _Calls:
     ) -> Flow[Job]:
         # With a key of its own an enqueue may be sent again after a broken connection, and still makes one job.
         key = idempotency_key or uuid.uuid4().hex
-        return calls.exchange(
-            calls.enqueue_call(type, request, idempotency_key=key, **options), Job.parse, self._max_retries
-        )
+        return calls.exchange(calls.enqueue_call(type, request, key, options), Job.parse, self._max_retries)
 
     def _enqueue_many(
         self, type: str, requests: Sequence[JsonObject], idempotency_key: str | None, options: Mapping[str, Any]

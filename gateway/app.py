@@ -13,18 +13,36 @@ from gateway import openapi as description
 from gateway.abandon import Abandoned
 from gateway.catalogue import Catalogue
 from gateway.connections import ConnectionLimits, GuardedRunner
+from gateway.conversations import Conversations
 from gateway.load import LoadView
 from gateway.metrics import GatewayMetrics
 from gateway.metrics_page import RequestMeter
 from gateway.middleware import FrontMiddleware
+from gateway.model_hosts import ModelHosts
 from gateway.positions import PositionBoard
+from gateway.rate_limit import AddressLimit
 from gateway.replies import Replies
 from gateway.request_options import HEADER_PATTERNS
 from gateway.route_table import Route
-from gateway.routes import admin, circuits, dead_letters, docs, health, jobs, openai, submission
+from gateway.routes import (
+    admin,
+    circuits,
+    dead_letters,
+    direct,
+    docs,
+    health,
+    jobs,
+    ollama,
+    ollama_models,
+    openai,
+    submission,
+    worker_types,
+)
 from gateway.routes.dead_letter_answers import DEAD_LETTER_ANSWERS
+from gateway.routes.direct_bodies import DIRECT_ANSWERS, DirectChatBody, DirectGenerateBody
 from gateway.routes.docs import OPENAPI
 from gateway.routes.health_answers import HEALTH_ANSWERS
+from gateway.routes.ollama_answers import OLLAMA_ANSWERS
 from gateway.services import SERVICES, VERSION, Services
 from gateway.settings import GatewaySettings
 from shared.access import KeyWatch
@@ -39,6 +57,10 @@ log = logger("gateway")
 
 ROUTES: list[Route] = [
     *openai.ROUTES,
+    *ollama.ROUTES,
+    *ollama_models.ROUTES,
+    *direct.ROUTES,
+    *worker_types.ROUTES,
     *submission.ROUTES,
     *jobs.ROUTES,
     *health.ROUTES,
@@ -64,9 +86,16 @@ def build_app(services: Services) -> web.Application:
         [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH],
         version=VERSION,
         keys_required=not services.settings.on_loopback,
-        more_answers=(*HEALTH_ANSWERS, *circuits.CIRCUIT_ANSWERS, *DEAD_LETTER_ANSWERS),
+        more_answers=(
+            *HEALTH_ANSWERS,
+            *circuits.CIRCUIT_ANSWERS,
+            *DEAD_LETTER_ANSWERS,
+            *OLLAMA_ANSWERS,
+            *DIRECT_ANSWERS,
+        ),
     )
     _narrow_headers(described)
+    _narrow_prompts(described, services.settings.max_prompt_chars)
     app[OPENAPI] = to_json(described)
     return app
 
@@ -78,6 +107,12 @@ def _narrow_headers(described: description.Document) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "header" and parameter["name"] in HEADER_PATTERNS:
                     parameter["schema"]["pattern"] = HEADER_PATTERNS[parameter["name"]]
+
+
+def _narrow_prompts(described: description.Document, max_chars: int) -> None:
+    """Say in the description how long a prompt may be here."""
+    for body, text in ((DirectGenerateBody, "prompt"), (DirectChatBody, "message")):
+        described["components"]["schemas"][body.__name__]["properties"][text]["maxLength"] = max_chars
 
 
 class Gateway:
@@ -125,6 +160,8 @@ class Gateway:
             self._stack.push_async_callback(backend.aclose)
         catalogue = Catalogue([backend.models for backend in backends], settings.allowed_models)
         self._stack.push_async_callback(catalogue.stop)
+        hosts = ModelHosts(backends, settings.allowed_models)
+        self._stack.push_async_callback(hosts.stop)
         positions = PositionBoard(queue.positions)
         self._stack.push_async_callback(positions.stop)
         abandoned = Abandoned(queue.cancel, metrics.abandoned.inc)
@@ -136,9 +173,12 @@ class Gateway:
             replies=replies,
             keys=keys,
             catalogue=catalogue,
+            hosts=hosts,
             positions=positions,
             load=LoadView(queue.stats),
             abandoned=abandoned,
+            conversations=Conversations(queue.redis, queue.keys, settings.memory_limits),
+            keyless=AddressLimit(settings.rate_limit_per_minute),
             metrics=metrics,
             meter=RequestMeter(metrics),
         )

@@ -11,11 +11,15 @@ from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, Unsupport
 from shared.wire.json_body import parse_json
 
 
-def check_form(request: web.Request) -> None:
-    """Refuse, before anything is read, what would be refused afterwards. Raises UnsupportedMediaType."""
+def check_form(request: web.Request, *, any_type: bool = False) -> None:
+    """Refuse, before anything is read, what would be refused afterwards. Raises UnsupportedMediaType.
+
+    `any_type`: JSON under another name will do, such as what `curl -d` sends; but not from a web page, which could send
+    it from any site without asking the browser's leave first.
+    """
     if "Content-Encoding" in request.headers:
         raise UnsupportedMediaType("Send the body uncompressed: Content-Encoding is not accepted.")
-    if request.content_type != "application/json":
+    if request.content_type != "application/json" and not (any_type and "Origin" not in request.headers):
         raise UnsupportedMediaType("Send the body as JSON, with the header `Content-Type: application/json`.")
     charset = request.charset
     if charset is not None and charset.lower().replace("_", "-") not in ("utf-8", "utf8"):
@@ -53,9 +57,9 @@ async def read_body(request: web.Request) -> bytes:
     return b"".join(blocks)
 
 
-async def read_json(request: web.Request) -> object:
+async def read_json(request: web.Request, *, any_type: bool = False) -> object:
     """The JSON body, parsed strictly. Raises what `check_form`, `read_body` and `parse_json` raise."""
-    check_form(request)
+    check_form(request, any_type=any_type)
     return parse_json(await read_body(request))
 
 

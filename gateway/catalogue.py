@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared.backends.base import ModelInfo
-from shared.errors import BackendError, ModelNotFound
+from shared.errors import BackendError, BackendUnreachable, ModelNotFound
 from shared.model_names import is_allowed
 from shared.telemetry.logging import logger
 
@@ -32,6 +32,13 @@ def canonical_name(name: str) -> str:
     lowered = name.lower()
     last = lowered.rpartition("/")[2]
     return lowered if ":" in last else lowered + ":latest"
+
+
+def nobody_answers() -> BackendUnreachable:
+    """The 503 for a question about models that no host answers."""
+    return BackendUnreachable(
+        "No model host answers, so their models are unknown. GET /health/ollama says why.", retry_after_s=5
+    )
 
 
 def not_found(name: str, installed: Iterable[str]) -> ModelNotFound:
@@ -76,6 +83,13 @@ class Catalogue:
             if wait or self._read_at == float("-inf"):
                 await asyncio.shield(self._task)
         return self._listing
+
+    async def installed(self) -> dict[str, ModelInfo]:
+        """The models by canonical name, as of now. Raises BackendUnreachable when no host answers."""
+        listing = await self.listing(wait=True)
+        if not listing.answered:
+            raise nobody_answers()
+        return listing.models
 
     async def require(self, name: str) -> None:
         """Raise ModelNotFound if the model is not allowed, or all hosts answered and none has it."""

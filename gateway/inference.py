@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
+from gateway import request_options
 from gateway.replies import Subscription
-from gateway.services import JOB_HEADERS, Services
+from gateway.services import CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
-from shared.jobs import NewJob, State
+from shared.jobs import Kind, NewJob, State, new_job_id
 from shared.queue.client import Accepted
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.codec import decode_answer
@@ -43,6 +46,40 @@ def failure(state: State, error: ErrorRecord | None) -> ErrorRecord:
     if state is State.EXPIRED:
         return JobExpired().record()
     return ArrieroError("The job failed, and no reason was recorded.").record()
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How one inference route reads its body and writes its answer."""
+
+    kind: Kind
+    body: type[BaseModel]
+    to_canonical: Callable[[Any], object]
+
+
+def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
+    """The job for a validated body, and whether it carries an Idempotency-Key."""
+    settings = request.app[SERVICES].settings
+    tenant = request[CALLER].tenant
+    headers = request.headers
+    key = request_options.idempotency_key(headers)
+    streams = bool(body.streams)
+    comes_back = key is not None or request_options.wants_no_wait(headers)
+    job = NewJob(
+        id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
+        kind=face.kind,
+        model=body.model,
+        request=face.to_canonical(body),
+        tenant=tenant,
+        timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
+        retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
+        # With a key, a repetition may join in the middle.
+        keep_events=streams or (key is not None and face.kind is not Kind.EMBEDDING),
+        request_id=request[REQUEST_ID],
+        fingerprint="" if key is None else request_options.fingerprint(face.kind, data),
+        private=request_options.wants_no_copy(headers),
+    )
+    return job, key is not None
 
 
 class Ticket:
@@ -138,3 +175,13 @@ def note_end(request: web.Request, job: NewJob, end: Ended, answer: TextAnswer |
         if answer.cached:
             headers["x-cache"] = "stale"
     request[JOB_HEADERS] = headers
+
+
+async def answered(request: web.Request, ticket: Ticket) -> TextAnswer | EmbeddingAnswer:
+    """The whole answer, noted on the headers. Raises JobFailed and JobExpired."""
+    end = await ticket.ended()
+    if end.state is not State.SUCCEEDED:
+        note_end(request, ticket.job, end)
+    answer = ticket.answer(end)
+    note_end(request, ticket.job, end, answer)
+    return answer

@@ -13,7 +13,6 @@ from prometheus_client.metrics_core import Metric
 from shared.queue.stats import QueueStats
 from shared.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
 
-
 EVENTS = (
     *("accepted", "refused", "claimed", "retried", "released", "crashed", "stale_writes", "replayed"),
     *("succeeded", "dead_lettered", "cancelled", "expired", "purged", "trimmed"),

@@ -8,7 +8,12 @@ from prometheus_client import Counter, Histogram
 
 from gateway.metrics import GatewayMetrics
 from shared.errors import ArrieroError
+from shared.jobs import Kind, Priority
 from shared.queue.client import QueueClient
+from shared.telemetry.metrics import PAGE_LIMIT_S
+
+OUTCOMES = ("accepted", "duplicate", "overloaded", "refused")
+"""What becomes of a job at the door."""
 
 
 class RequestMeter:
@@ -24,7 +29,13 @@ class RequestMeter:
         metrics.in_flight.set_function(lambda: self.in_flight)
         # Finding a labelled child anew for every request costs more than counting it.
         self._counters: dict[tuple[str, str, int], Counter] = {}
-        self._jobs: dict[tuple[str, str, str], Counter] = {}
+        # All are shown from the start: Prometheus sees no increase in a first value.
+        self._jobs = {
+            (str(kind), str(priority), outcome): metrics.jobs.labels(kind, priority, outcome)
+            for kind in Kind
+            for priority in Priority
+            for outcome in OUTCOMES
+        }
         self._observe: dict[str, Histogram] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -54,19 +65,16 @@ class RequestMeter:
             self.idle.set()
 
     def enqueued(self, kind: str, priority: str, outcome: str) -> None:
-        """`outcome`: accepted, duplicate, overloaded or refused."""
-        key = (kind, priority, outcome)
-        counter = self._jobs.get(key)
-        if counter is None:
-            counter = self._jobs[key] = self._metrics.jobs.labels(kind, priority, outcome)
-        counter.inc()
+        """`outcome`: one of OUTCOMES."""
+        self._jobs[kind, priority, outcome].inc()
 
 
 async def render(metrics: GatewayMetrics, queue: QueueClient) -> bytes:
     """The metrics page, with the queue as Redis has it now. Without Redis the rest is still served."""
     try:
-        stats = await queue.stats()
-    except ArrieroError:
+        async with asyncio.timeout(PAGE_LIMIT_S):
+            stats = await queue.stats()
+    except (ArrieroError, TimeoutError):
         stats = None
     metrics.redis_up.set(stats is not None)
     metrics.queue.show(stats)

@@ -5,14 +5,16 @@ count.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
 from structlog.contextvars import bind_contextvars
 
 from gateway.cors import CorsPolicy
-from gateway.route_table import Role, Route
+from gateway.direct_errors import DirectErrors
+from gateway.route_table import ErrorForm, Role, Route, error_form
 from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
 from gateway.settings import GatewaySettings
 from shared.access import ANYONE, allowed_host_names, check_host, identify
@@ -25,6 +27,7 @@ from shared.errors import (
     RouteNotFound,
 )
 from shared.telemetry.logging import logger
+from shared.wire.ollama_render import error_body as ollama_error_body
 
 log = logger("http")
 
@@ -90,6 +93,10 @@ class FrontMiddleware:
         self._on_loopback = settings.on_loopback
         self._logs_requests = settings.most_logged in ("DEBUG", "INFO")
         self._debug = settings.debug
+        self._other_forms: Mapping[ErrorForm, Callable[[ErrorRecord, str], dict[str, Any]]] = {
+            ErrorForm.OLLAMA: lambda record, request_id: ollama_error_body(record),
+            ErrorForm.DIRECT: DirectErrors.of(settings).body,
+        }
         self._cors = CorsPolicy(frozenset(settings.cors_allowed_origins), settings.cors_allow_credentials)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -133,6 +140,8 @@ class FrontMiddleware:
                 # aiohttp's own, e.g. for a body it cannot read: same envelope as ours.
                 response = self._refuse(request, _from_http(error))
             except Exception as error:
+                if isinstance(error, ConnectionError) and request.transport is None:
+                    raise  # the client went away in the middle of its answer, which aiohttp expects
                 log.exception("http.unexpected_error", request_id=request[REQUEST_ID], route=path)
                 record = ArrieroError("Something went wrong; the gateway's log has it under this request id.").record()
                 if self._debug:
@@ -152,7 +161,9 @@ class FrontMiddleware:
                 self._log(request, path, status, seconds)
 
     def _refuse(self, request: web.Request, record: ErrorRecord) -> web.Response:
-        response = error_response(record, request[REQUEST_ID])
+        write = self._other_forms.get(error_form(request.path))
+        body = None if write is None else write(record, request[REQUEST_ID])
+        response = error_response(record, request[REQUEST_ID], body)
         if record.http_status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
         return response

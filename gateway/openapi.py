@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.openapi_answers import ANSWERS
-from gateway.route_table import Role, Route
+from gateway.route_table import Role, Route, error_form
 
 Document = dict[str, Any]
 
@@ -40,6 +40,11 @@ _HEADER_TEXTS = {
     "x-arriero-deadline-seconds": "How long the answer is worth waiting for, in seconds.",
     "x-stainless-read-timeout": "The OpenAI clients' own timeout in seconds; taken as the deadline of "
     "an answer that comes in one piece to a client that waits for it.",
+}
+_MEDIA_SCHEMAS: dict[str, Document] = {
+    JSON: {"type": "object"},
+    # Tools take it for the schema of one event; the route's description tells what those are.
+    "text/event-stream": {},
 }
 _ANSWER_HEADERS: Document = {
     "x-request-id": {"description": "Names this request in the logs.", "schema": {"type": "string"}},
@@ -109,7 +114,7 @@ def _operation(route: Route, names: set[str], *, keys_required: bool) -> Documen
         "summary": route.summary,
         "tags": [route.tag],
         "x-role": str(route.role),
-        "responses": {**answers, **{str(status): _error(status) for status in _errors(route)}},
+        "responses": {**answers, **{str(status): _error(route, status) for status in _errors(route)}},
     }
     if route.description:
         operation["description"] = route.description
@@ -138,11 +143,11 @@ def _errors(route: Route) -> list[int]:
     return sorted(statuses - route.answers.keys())
 
 
-def _error(status: int) -> Document:
+def _error(route: Route, status: int) -> Document:
     answer: Document = {
         "description": HTTPStatus(status).phrase,
         "headers": _headers("x-request-id"),
-        "content": {JSON: {"schema": {"$ref": REF.format(model="Error")}}},
+        "content": {JSON: {"schema": {"$ref": REF.format(model=error_form(route.path))}}},
     }
     if status in (429, 503):
         answer["headers"] |= _headers("Retry-After")
@@ -158,7 +163,7 @@ def _answer(route: Route, status: int, content: str, names: set[str]) -> Documen
     media: Document = {}
     for part in filter(None, (part.strip() for part in content.split("|"))):
         if "/" in part:
-            media[part] = {"schema": {"type": "object" if part == JSON else "string"}}
+            media[part] = {"schema": _MEDIA_SCHEMAS.get(part, {"type": "string"})}
         elif part in names:
             media[JSON] = {"schema": {"$ref": REF.format(model=part)}}
         else:
@@ -212,8 +217,9 @@ def _without_null(schema: Document) -> Document:
 
 def _header_parameters(route: Route) -> Iterable[Document]:
     for name in route.headers:
-        # Header values travel as visible ASCII; anything else is refused by the HTTP parser before a handler sees it.
-        schema = {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
+        # Control characters are refused by the HTTP parser before a handler sees them. Most headers are hints, and
+        # what cannot be one is passed over; `app.py` narrows the others.
+        schema = {"type": "string", "pattern": r"^[\t -~\x80-\xff]*$"}
         yield _parameter(name, "header", schema, required=False, description=_HEADER_TEXTS.get(name.lower(), ""))
 
 

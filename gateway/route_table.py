@@ -8,11 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from shared.api_keys import Role as Role
+
+
+class ErrorForm(StrEnum):
+    """Whose form errors have; the value names their schema."""
+
+    OPENAI = "Error"
+    OLLAMA = "OllamaError"
+    DIRECT = "DirectError"
+
+
+_FORMS = {
+    "api": ErrorForm.OLLAMA,
+    "generate": ErrorForm.DIRECT,
+    "chat": ErrorForm.DIRECT,
+    "workers": ErrorForm.DIRECT,
+}
+
+
+def error_form(path: str) -> ErrorForm:
+    """The form of errors on this path, served or not: its first segment tells."""
+    return _FORMS.get(path.removeprefix("/").partition("/")[0], ErrorForm.OPENAI)
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,10 +10,13 @@ from aiohttp import web
 
 from gateway.abandon import Abandoned
 from gateway.catalogue import Catalogue
+from gateway.conversations import Conversations
 from gateway.load import LoadView
 from gateway.metrics import GatewayMetrics
 from gateway.metrics_page import RequestMeter
+from gateway.model_hosts import ModelHosts
 from gateway.positions import PositionBoard
+from gateway.rate_limit import AddressLimit
 from gateway.replies import Replies
 from gateway.route_table import Route
 from gateway.settings import GatewaySettings
@@ -30,9 +33,12 @@ class Services:
     replies: Replies
     keys: KeyWatch
     catalogue: Catalogue
+    hosts: ModelHosts
     positions: PositionBoard
     load: LoadView
     abandoned: Abandoned
+    conversations: Conversations
+    keyless: AddressLimit
     metrics: GatewayMetrics
     meter: RequestMeter
     routes: dict[web.AbstractRoute, Route] = field(default_factory=dict)

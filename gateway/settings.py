@@ -7,7 +7,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
+from yarl import URL
 
+from gateway.conversations import MemoryLimits
 from gateway.cors import ANY
 from shared.access import is_loopback
 from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS, MEMORY_PERCENT, QueueLimits
@@ -94,6 +96,34 @@ class GatewaySettings(BaseServiceSettings):
     max_dead_letters: int = Field(
         MAX_DEAD_LETTERS, ge=0, le=10_000_000, description="Most dead letters kept; the oldest go first."
     )
+    ollama_streaming: bool = Field(
+        True, description="Whether /api/chat and /api/generate stream when the request does not say; /v1 does not."
+    )
+    ollama_default_model: str = Field(
+        "llama3.2", min_length=1, max_length=256, description="Model of /generate and /chat when they name none."
+    )
+    max_prompt_chars: int = Field(
+        8000, ge=1, le=MIB, description="Longest prompt of /generate, and message of /chat, characters."
+    )
+    rate_limit_per_minute: int = Field(
+        30,
+        ge=0,
+        le=100_000,
+        description="Calls of /generate, /chat and /workers that an address may make in a minute without an API key; "
+        "from there on 429. Calls with a key are not counted. 0: no limit.",
+    )
+    conversation_ttl: Seconds = Field(
+        3600.0,
+        ge=1,
+        le=30 * 86400,
+        description="How long what was said under a conversation_id is remembered after its last answer, seconds.",
+    )
+    conversation_exchanges: int = Field(
+        20, ge=1, le=1000, description="Messages with their answers that a conversation remembers; the oldest go first."
+    )
+    conversation_max_bytes: int = Field(
+        64 * KIB, ge=KIB, le=MIB, description="Bytes that a conversation remembers; the oldest exchanges go first."
+    )
     stream_grace: Seconds = Field(
         1.0,
         ge=0,
@@ -133,11 +163,18 @@ class GatewaySettings(BaseServiceSettings):
                 yield f"CORS_ALLOWED_ORIGINS: {origin} is no origin; write scheme, host and port only: https://app:8443."
         if self.cors_allow_credentials and ANY in self.cors_allowed_origins:
             yield "CORS_ALLOW_CREDENTIALS: any page could act as its visitor; name the origins instead of *."
+        if "ollama_default_model" in self.model_fields_set:
+            yield from self.outside_allowed("OLLAMA_DEFAULT_MODEL", [self.ollama_default_model])
 
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the gateway."""
         return is_loopback(self.gateway_host)
+
+    @property
+    def shown_model_hosts(self) -> list[str]:
+        """OLLAMA_BASE_URLS without the passwords that may be in them."""
+        return [str(URL(url).with_user(None)) if "@" in url else url for url in self.ollama_base_urls]
 
     @property
     def queue_limits(self) -> QueueLimits:
@@ -151,6 +188,15 @@ class GatewaySettings(BaseServiceSettings):
             estimates=self.refuse_late_jobs,
             dead_letters=self.max_dead_letters,
             dead_letter_ttl_s=self.dead_letter_ttl,
+        )
+
+    @property
+    def memory_limits(self) -> MemoryLimits:
+        """What a conversation may remember."""
+        return MemoryLimits(
+            ttl_s=self.conversation_ttl,
+            exchanges=self.conversation_exchanges,
+            max_bytes=self.conversation_max_bytes,
         )
 
     @property

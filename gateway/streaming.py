@@ -1,16 +1,20 @@
-"""An OpenAI stream: a job's events, rendered as they come.
+"""A streamed answer: a job's events, rendered as they come.
 
-Until the first chunk, or for `STREAM_GRACE`, nothing is sent, so that an early failure gets its own HTTP status. From
-then on the stream always ends in words: finish and `[DONE]`, or one error frame; never a silent end.
+Until the first chunk, or for a while, nothing is sent, so that an early failure gets its own HTTP status. From then on
+the stream always ends in words: the dialect's own end, or one error; never a silent end.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
 
 from aiohttp import web
 
 from gateway.inference import AFTER_DEADLINE_S, Ticket, note_end
+from gateway.late_stream import LateStream
 from gateway.middleware import stopping
 from gateway.services import SERVICES, STARTED_AT
 from gateway.splice import Splice
@@ -18,30 +22,55 @@ from gateway.sse import EventStream
 from shared.errors import ArrieroError, ErrorRecord, JobExpired
 from shared.jobs import State
 from shared.telemetry.logging import logger
-from shared.wire.canonical import TextAnswer
+from shared.wire.canonical import Delta, TextAnswer
 from shared.wire.events import Chunk, Ended, Event, Started
 from shared.wire.openai_render import StreamRenderer
 
 log = logger("stream")
 
-COMMENT_PERIOD_S = 1.0
+LOOK_PERIOD_S = 1.0
+"""How often an open stream without events is looked at."""
 
 
-class OpenAIStream:
-    """One streamed answer, from its ticket to its last frame."""
+class Renderer(Protocol):
+    """The bytes that all streams of a dialect have."""
 
-    def __init__(self, request: web.Request, ticket: Ticket, renderer: StreamRenderer, *, include_usage: bool) -> None:
+    def deltas(self, deltas: Sequence[Delta]) -> bytes: ...
+
+    def error(self, error: ErrorRecord) -> bytes: ...
+
+
+class AnswerStream(ABC):
+    """One streamed answer, from its ticket to its last byte. Subclasses are the faces' own ways.
+
+    `grace_s`: how long the status line is held back while nothing comes.
+    """
+
+    def __init__(
+        self, request: web.Request, ticket: Ticket, renderer: Renderer, out: LateStream, *, grace_s: float
+    ) -> None:
         self._request = request
         self._services = request.app[SERVICES]
         self._ticket = ticket
         self._renderer = renderer
-        self._include_usage = include_usage
-        self._out = EventStream(request)
+        self._out = out
+        self._grace_s = grace_s
         self._splice = Splice(ticket.job.id)
         self._loop = asyncio.get_running_loop()
         self._running = False
         self._chunks_seen = False
         self._silent_since = self._loop.time()
+
+    @abstractmethod
+    def _finish(self, answer: TextAnswer) -> bytes:
+        """The words in which a whole answer ends."""
+
+    @abstractmethod
+    async def _show_life(self) -> None:
+        """Send something that every client of the dialect passes over."""
+
+    def _is_too_silent(self) -> bool:
+        return self._loop.time() - self._silent_since >= self._services.settings.stream_keepalive
 
     async def run(self) -> web.StreamResponse:
         """Serve until the end. Raises the job's error while the status line is still unsent."""
@@ -72,19 +101,20 @@ class OpenAIStream:
             self._out.release()
 
     async def _relay(self) -> None:
-        opened_by = self._loop.time() + self._services.settings.stream_grace
+        opened_by = self._loop.time() + self._grace_s
         give_up_at = self._loop.time() + self._ticket.job.timeout_s + AFTER_DEADLINE_S
         ended = False
         while not ended:
             now = self._loop.time()
             if now > give_up_at:
                 raise JobExpired()
-            pause_s = COMMENT_PERIOD_S if self._out.opened else max(0.001, opened_by - now)
+            pause_s = LOOK_PERIOD_S if self._out.opened else max(0.001, opened_by - now)
             event = await self._ticket.events.next(pause_s)
             if event is not None:
                 ended = await self._take([event, *self._ticket.events.drain()])
-            elif not self._out.opened or self._due_for_comment():
-                await self._comment()
+            elif not self._out.opened or self._is_too_silent():
+                self._silent_since = self._loop.time()
+                await self._show_life()
 
     async def _take(self, events: list[Event]) -> bool:
         """Relay what has come, in one write; True when the end was among it."""
@@ -110,7 +140,7 @@ class OpenAIStream:
         return False
 
     def _last_frames(self, event: Ended) -> bytes:
-        """Finish, usage, end mark. Raises JobFailed, or StreamRestarted when the answer is not what was sent."""
+        """The rest and the end. Raises JobFailed, or StreamRestarted when the answer is not what was sent."""
         if event.state is not State.SUCCEEDED:
             note_end(self._request, self._ticket.job, event)
         answer = self._ticket.answer(event)
@@ -118,7 +148,7 @@ class OpenAIStream:
         note_end(self._request, self._ticket.job, event, answer)
         rest = self._splice.finish(answer)
         frames = self._renderer.deltas(rest) if rest else b""
-        return frames + self._renderer.finish(answer, self._include_usage)
+        return frames + self._finish(answer)
 
     def _note_first_chunk(self) -> None:
         self._running = True
@@ -126,19 +156,38 @@ class OpenAIStream:
             self._chunks_seen = True
             self._services.metrics.first_chunk.observe(self._loop.time() - self._request[STARTED_AT])
 
-    def _due_for_comment(self) -> bool:
-        silent_s = self._loop.time() - self._silent_since
-        waits = not self._running and self._services.positions.position(self._ticket.job.id) is not None
-        return waits or silent_s >= self._services.settings.stream_keepalive
-
-    async def _comment(self) -> None:
-        position = self._services.positions.position(self._ticket.job.id)
-        self._silent_since = self._loop.time()
-        if self._running:
-            await self._out.comment("running")
-        else:
-            await self._out.comment("queued" if position is None else f"queued position={position}")
-
     async def _break_off(self, error: ErrorRecord) -> web.StreamResponse:
         await self._out.write(self._renderer.error(error))
         return await self._out.close()
+
+
+class EventAnswerStream(AnswerStream):
+    """Server-sent events, with comments that tell the place in line while the job waits."""
+
+    def __init__(self, request: web.Request, ticket: Ticket, renderer: Renderer) -> None:
+        self._events = EventStream(request)
+        grace_s = request.app[SERVICES].settings.stream_grace
+        super().__init__(request, ticket, renderer, self._events, grace_s=grace_s)
+
+    def _is_too_silent(self) -> bool:
+        waits = not self._running and self._services.positions.position(self._ticket.job.id) is not None
+        return waits or super()._is_too_silent()
+
+    async def _show_life(self) -> None:
+        position = self._services.positions.position(self._ticket.job.id)
+        if self._running:
+            await self._events.comment("running")
+        else:
+            await self._events.comment("queued" if position is None else f"queued position={position}")
+
+
+class OpenAIStream(EventAnswerStream):
+    """Ends in `[DONE]`."""
+
+    def __init__(self, request: web.Request, ticket: Ticket, renderer: StreamRenderer, *, include_usage: bool) -> None:
+        super().__init__(request, ticket, renderer)
+        self._frames = renderer
+        self._include_usage = include_usage
+
+    def _finish(self, answer: TextAnswer) -> bytes:
+        return self._frames.finish(answer, self._include_usage)

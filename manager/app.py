@@ -21,6 +21,7 @@ from manager.orders import TENANT, Orders, models_shard
 from manager.routes import Routes
 from manager.settings import ManagerSettings
 from shared.backends.ollama import OllamaBackend
+from shared.background import end_task
 from shared.errors import ArrieroError, ErrorRecord
 from shared.jobs import Kind
 from shared.lifecycle import StopSignal, open_logs
@@ -32,6 +33,7 @@ from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.running import RunningJob
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.telemetry.logging import logger
+from shared.telemetry.metrics import PAGE_LIMIT_S
 from shared.wire.codec import decode_operation
 from shared.wire.operations import Maintenance as MaintenanceOrder
 
@@ -104,8 +106,10 @@ class Manager:
     async def refresh(self) -> None:
         hosts = await self.facts.hosts()
         self.metrics.update(hosts)
-        with suppress(ArrieroError, RedisError, OSError):  # without Redis the page goes without scores
-            scores = await self.facts.scores(hosts, await self.facts.usage())
+        # Without Redis the page goes without scores.
+        with suppress(ArrieroError, RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(PAGE_LIMIT_S):
+                scores = await self.facts.scores(hosts, await self.facts.usage())
             self.metrics.models.show_scores({model: score.score for model, score in scores.items()})
 
     async def run(self, stop: StopSignal) -> None:
@@ -119,8 +123,8 @@ class Manager:
             await self.leadership.start()
             closing.push_async_callback(self.leadership.stop)
             leading = asyncio.create_task(self.leadership.lead(self._leading.work), name="leading")
-            closing.push_async_callback(_end, leading)
-            closing.push_async_callback(_end, asyncio.create_task(self._sweep(), name="sweep"))
+            closing.push_async_callback(end_task, leading)
+            closing.push_async_callback(end_task, asyncio.create_task(self._sweep(), name="sweep"))
             guard = PageGuard.on(self.jobs.redis, self.settings.queue_shard, self.settings.manager_host)
             server = StatusServer(
                 "manager",
@@ -164,11 +168,6 @@ def _op_of(job: RunningJob) -> str:
         return decode_operation(job.raw_request).op
     except ArrieroError:  # its run has ended for that very reason
         return "unreadable"
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def run(settings: ManagerSettings) -> None:

@@ -6,7 +6,6 @@ A manager keeps only what looking once cannot tell: when models came and went, a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from manager.inventory import HostInventory, ask_hosts
@@ -26,10 +25,10 @@ from shared.resilience.circuit_admin import CircuitAdmin
 from shared.resilience.circuits import split_name
 from shared.usage.figures import ModelUsage, by_model, difference
 from shared.usage.reader import UsageReader
+from shared.usage.window import Window
 
 RECENT_S = 900.0
 """What counts as recent in a model's score."""
-READING_EVERY_S = 30.0
 _BRINGING = frozenset({"pull", "update", "load"})
 
 
@@ -48,7 +47,7 @@ class Facts:
         self.pins = Pins(queue.redis, queue.keys)
         self._sightings = Sightings()
         self._installed: dict[str, set[str]] = {}
-        self._readings: deque[tuple[float, Sequence[ModelUsage]]] = deque()
+        self._lately: Window[Sequence[ModelUsage]] = Window(RECENT_S)
 
     # -- readings ---------------------------------------------------------------------------------------------------
 
@@ -127,11 +126,8 @@ class Facts:
 
     def _compare(self, now: float, usage: Sequence[ModelUsage]) -> tuple[dict[str, ModelUsage], dict[str, ModelUsage]]:
         """(recent, usual) by model: what came since the reading of a while ago, and what that reading had."""
-        while len(self._readings) > 1 and now - self._readings[1][0] >= RECENT_S:
-            self._readings.popleft()
-        before = self._readings[0][1] if self._readings else usage
-        if not self._readings or now - self._readings[-1][0] >= READING_EVERY_S:
-            self._readings.append((now, usage))
+        compared = self._lately.compare(now, usage)
+        before = usage if compared is None else compared[1]
         return by_model(difference(usage, before)), by_model(before)
 
     # -- who needs a model (manager.operations.Users) ---------------------------------------------------------------

@@ -24,8 +24,8 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import AWAY, Rounds, end_task
 from shared.lua import Field, read_script, run_script, script_hash
 from shared.queue.keys import Keys
 
@@ -34,7 +34,6 @@ log = structlog.get_logger()
 LIMIT_S = 1.0
 """How long one question to Redis may take."""
 RESTART_PAUSE_S = 5.0
-_AWAY = (RedisError, OSError)
 _SCRIPTS = {name: read_script(files("manager") / "lua", name) for name in ("lead", "resign", "fenced")}
 _HASHES = {name: script_hash(text) for name, text in _SCRIPTS.items()}
 
@@ -117,7 +116,7 @@ class Leadership:
         self._epoch = 0
         self._until = 0.0
         self._answered = asyncio.Event()
-        self._trying: asyncio.Task[None] | None = None
+        self._trying = Rounds("leadership", self.attempt, self._policy.renew_s, away="leader.redis_away")
 
     # -- what others ask --------------------------------------------------------------------------------------------
 
@@ -158,8 +157,7 @@ class Leadership:
             try:
                 await self._until_over(term, working)
             finally:
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+                await end_task(working)
             log.info("leader.ended", epoch=term.epoch, still_leading=not term.is_over)
 
     async def _until_over(self, term: Term, working: asyncio.Future[None]) -> None:
@@ -182,36 +180,18 @@ class Leadership:
 
     async def start(self) -> None:
         """Begin to try for the leadership. Redis may be away."""
-        if self._trying is None:
-            self._trying = asyncio.create_task(self._keep_trying(), name="leadership")
+        self._trying.start()
 
     async def stop(self) -> None:
         """Stop trying, and give the leadership back if it is ours, so that another manager follows at once."""
-        trying, self._trying = self._trying, None
-        if trying is None:
+        if not await self._trying.stop():
             return
-        trying.cancel()
-        await asyncio.gather(trying, return_exceptions=True)
         self._until = 0.0
         self._answered.set()
         try:
             await self.run("resign", [self.keys.leader], self._token)
-        except _AWAY as exc:
+        except AWAY as exc:
             log.warning("leader.left_without_farewell", error=type(exc).__name__)
-
-    async def _keep_trying(self) -> None:
-        failing = False
-        while True:
-            try:
-                await self.attempt()
-                failing = False
-            except _AWAY as exc:
-                if not failing:  # once an outage; the lease runs out by itself
-                    log.warning("leader.redis_away", error=type(exc).__name__, leading=self.is_leader)
-                failing = True
-            except Exception:
-                log.exception("leader.attempt_failed")
-            await asyncio.sleep(self._policy.renew_s)
 
     async def attempt(self) -> bool:
         """Take or renew the leadership, once; whether it is ours. Raises RedisError or OSError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -10,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from manager.inventory import HostInventory
 from shared.telemetry.labels import BoundedLabel
 from shared.telemetry.metrics import Metrics
+from shared.wire.operations import OperationName
 
 LOAD_BUCKETS_S = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Of an operation: an unload takes no time, a download an hour."""
@@ -90,6 +92,9 @@ class ManagerMetrics(Metrics):
             buckets=LOAD_BUCKETS_S,
             registry=r,
         )
+        # Rare as operations are, their first must show as an increase.
+        for op in get_args(OperationName):
+            self.operation_seconds.labels(op)
         self.pull_bytes = Counter(
             "arriero_manager_pull_bytes_total", "Bytes of models downloaded by this manager's operations.", registry=r
         )

@@ -26,6 +26,7 @@ from monitor.sampler import COLLECTORS, Sampler
 from monitor.settings import MonitorSettings, webhook_key
 from monitor.watch import Watch
 from shared.backends.ollama import OllamaBackend
+from shared.background import end_task
 from shared.errors import QueueUnavailable
 from shared.lifecycle import StopSignal, open_logs
 from shared.pages import PageGuard
@@ -101,8 +102,7 @@ async def run(settings: MonitorSettings) -> None:
         )
         # Before anyone asks; Redis and the model servers may come later.
         await watch.look()
-        round_task = asyncio.create_task(watch.run(), name="rounds")
-        closing.push_async_callback(_end, round_task)
+        closing.push_async_callback(end_task, asyncio.create_task(watch.run(), name="rounds"))
 
         async def readiness() -> dict[str, str]:
             try:
@@ -121,11 +121,6 @@ async def run(settings: MonitorSettings) -> None:
             metrics_enabled=settings.metrics_enabled,
         )
         await server.serve(settings.monitor_host, settings.monitor_port, stop)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def print_once(settings: MonitorSettings) -> None:

@@ -11,6 +11,7 @@ from monitor.advice import Advice
 from monitor.alerts import Alert, AlertState, Severity
 from monitor.deliver.message import alert_fields, rfc3339
 from monitor.readings import FlowReading, GpuReading, HostReading, ModelReading, QueueReading, Snapshot
+from shared.plurals import counted
 
 GIB = 2**30
 MIB = 2**20
@@ -146,7 +147,8 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.redis_latency_s is not None:
         yield "Redis", f"{snapshot.redis_latency_s * 1000:.1f} ms"
     for host in snapshot.ollama:
-        latency = "" if host.latency_s is None else f"{host.latency_s * 1000:.1f} ms, {len(host.models)} models"
+        models = counted(len(host.models), "model")
+        latency = "" if host.latency_s is None else f"{host.latency_s * 1000:.1f} ms, {models}"
         yield "Ollama", f"{host.host}: {host.error or latency}"
     if snapshot.queue is not None:
         yield "Queue", _queue_line(snapshot.queue)
@@ -192,7 +194,8 @@ def _queue_line(queue: QueueReading) -> str:
     rate = "" if queue.ended_per_min is None else f", {queue.ended_per_min:.0f} ended a minute"
     return (
         f"{queue.waiting} waiting (oldest {queue.stats.oldest_wait_s:.1f} s), {queue.running} of {queue.slots} slots "
-        f"busy on {len(queue.stats.workers)} workers{rate}, {queue.stats.dead_letters} dead letters"
+        f"busy on {counted(len(queue.stats.workers), 'worker')}{rate}, "
+        f"{counted(queue.stats.dead_letters, 'dead letter')}"
     )
 
 

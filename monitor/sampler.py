@@ -13,6 +13,7 @@ from monitor.collect.ollama import OllamaCollector
 from monitor.collect.queue import QueueCollector
 from monitor.collect.usage import UsageCollector
 from monitor.readings import Snapshot
+from shared.background import end_task
 from shared.errors import ArrieroError, QueueUnavailable
 from shared.queue.client import QueueClient
 from shared.resilience.circuit_admin import CircuitAdmin
@@ -52,8 +53,7 @@ class Part(Generic[T]):
 
     async def stop(self) -> None:
         if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await end_task(self._running)
 
 
 class Sampler:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multidict import CIMultiDictProxy
 
 from shared.api_keys import KEY_PREFIX, ApiKey, KeyRing, Role, well_formed
+from shared.background import end_task
 from shared.errors import Forbidden, QueueUnavailable, Unauthenticated
 from shared.telemetry.logging import logger
 
@@ -70,8 +71,7 @@ class KeyWatch:
     async def stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_task(task)
 
     @property
     def known(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
+from typing import Any
 
 from aiohttp import web
 
@@ -44,8 +45,10 @@ def retry_headers(record: ErrorRecord) -> dict[str, str]:
     return headers
 
 
-def error_response(record: ErrorRecord, request_id: str) -> web.Response:
-    response = web.Response(status=record.http_status, body=to_json(error_body(record, request_id)), content_type=JSON)
+def error_response(record: ErrorRecord, request_id: str, body: dict[str, Any] | None = None) -> web.Response:
+    """`body`: in another form than OpenAI's."""
+    sent = to_json(error_body(record, request_id) if body is None else body)
+    response = web.Response(status=record.http_status, body=sent, content_type=JSON)
     response.headers.update(retry_headers(record))
     response.headers["x-request-id"] = request_id
     response.headers["Server"] = SERVER_NAME

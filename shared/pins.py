@@ -11,19 +11,15 @@ import asyncio
 from collections.abc import Collection
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import Rounds
 from shared.model_names import same
 from shared.queue.keys import Keys
-
-log = structlog.get_logger()
 
 READ_EVERY_S = 5.0
 LIMIT_S = 1.0
 FOR_EVER_S = -1.0
-_AWAY = (RedisError, OSError)
 _names = msgspec.msgpack.Decoder(list[str])
 
 
@@ -63,21 +59,17 @@ class KeepAlive:
         self._keys = keys
         self._unload_after_s = unload_after_s
         self._kept: frozenset[str] = frozenset()
-        self._reading: asyncio.Task[None] | None = None
+        self._reading = Rounds("pins", self.read, READ_EVERY_S, away="pins.as_last_read")
 
     def seconds(self, model: str) -> float:
         """To be sent as `keep_alive`; below 0: for ever."""
         return FOR_EVER_S if same(model) in self._kept else self._unload_after_s
 
     async def start(self) -> None:
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._keep_reading(), name="pins")
+        self._reading.start()
 
     async def stop(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+        await self._reading.stop()
 
     async def read(self) -> None:
         """Take over what holds now. Raises RedisError or OSError."""
@@ -87,17 +79,3 @@ class KeepAlive:
         async with asyncio.timeout(LIMIT_S):
             pins, residents = await pipe.execute()
         self._kept = frozenset(pin.decode() for pin in pins) | frozenset(_names.decode(residents) if residents else ())
-
-    async def _keep_reading(self) -> None:
-        failing = False
-        while True:
-            try:
-                await self.read()
-                failing = False
-            except _AWAY as exc:
-                if not failing:  # once an outage
-                    log.warning("pins.as_last_read", error=type(exc).__name__, hint="Redis does not answer")
-                failing = True
-            except Exception:
-                log.exception("pins.read_failed")
-            await asyncio.sleep(READ_EVERY_S)

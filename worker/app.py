@@ -124,9 +124,8 @@ class WorkerService:
             optional=("ollama",),
             metrics_enabled=self.settings.metrics_enabled,
         )
-        closed = (
-            StopSignal()
-        )  # not installed: the engine's signal handlers come first, the pages stay up through the drain
+        # Not installed: the engine's signal handlers come first, the pages stay up through the drain.
+        closed = StopSignal()
         serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
         await self.guards.start()
         await self.usage.start()

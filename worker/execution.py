@@ -209,11 +209,11 @@ class Execution:
         repeatable = job.published == 0 or job.restartable
         if isinstance(error, ModelLoading) and repeatable and job.attempt <= LOADING_PATIENCE:
             pause_s = min(LOADING_PAUSE_CAP_S, (error.retry_after_s or 1.0) * 2.0 ** (job.attempt - 1))
-            raise self._hand_back(trip, pause_s, "the model is loading", error) from error
+            raise self._hand_back(trip, pause_s, "the model is loading") from error
         if _ran_out_of_time(error, trip):
             if (cached := await self._cached(trip)) is not None:
                 return cached
-            raise self._hand_back(trip, job.time_left_s + PAST_DEADLINE_S, "no time left", error) from error
+            raise self._hand_back(trip, job.time_left_s + PAST_DEADLINE_S, "no time left") from error
         trip.failed.append(failed.route)
         hosts = self._hosts.preferred(failed.route.model, job.attempt + 1)
         delay_s = next_try_s(
@@ -226,11 +226,9 @@ class Execution:
             return cached
         raise _blamed(error, failed.route, trip) from error
 
-    def _hand_back(self, trip: Trip, delay_s: float, reason: str, error: ArrieroError | None = None) -> HandBack:
+    def _hand_back(self, trip: Trip, delay_s: float, reason: str) -> HandBack:
         """Costs the job nothing. Should its deadline come first, it expires."""
         self._unsay(trip.job)
-        if error is not None:
-            trip.job.notes.error = encode(error.record())  # for its timeline
         return HandBack(delay_s=max(LEAST_PAUSE_S, delay_s), reason=reason)
 
     @staticmethod

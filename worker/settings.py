@@ -63,25 +63,6 @@ class WorkerSettings(BaseServiceSettings):
     )
     answer_cache_max_answer_bytes: int = Field(256 * 1024, ge=64, description="Longer answers are not kept, bytes.")
 
-    @property
-    def fallback_policy(self) -> FallbackPolicy:
-        return FallbackPolicy(
-            enabled=self.enable_model_fallback,
-            models=self.fallback_models,
-            chains=self.fallback_chains,
-            context_tokens=self.fallback_num_ctx,
-            output_tokens=self.fallback_max_tokens,
-            timeout_s=self.fallback_timeout,
-        )
-
-    @property
-    def cache_policy(self) -> CachePolicy:
-        return CachePolicy(
-            ttl_s=self.answer_cache_ttl,
-            max_bytes=self.answer_cache_max_bytes,
-            max_answer_bytes=self.answer_cache_max_answer_bytes,
-        )
-
     enable_circuit_breaker: bool = Field(
         True, description="Stop calling hosts and models that keep failing, until a single call has shown them well."
     )
@@ -162,3 +143,22 @@ class WorkerSettings(BaseServiceSettings):
     @property
     def retry_policy(self) -> RetryPolicy:
         return RetryPolicy(tries=self.ollama_max_retries)
+
+    @property
+    def fallback_policy(self) -> FallbackPolicy:
+        return FallbackPolicy(
+            enabled=self.enable_model_fallback,
+            models=self.fallback_models,
+            chains=self.fallback_chains,
+            context_tokens=self.fallback_num_ctx,
+            output_tokens=self.fallback_max_tokens,
+            timeout_s=self.fallback_timeout,
+        )
+
+    @property
+    def cache_policy(self) -> CachePolicy:
+        return CachePolicy(
+            ttl_s=self.answer_cache_ttl,
+            max_bytes=self.answer_cache_max_bytes,
+            max_answer_bytes=self.answer_cache_max_answer_bytes,
+        )

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
 from arriero.cli.output import Json, Yes, clock, confirm, console, counting, print_json, print_table, seconds
+from shared.plurals import counted
 
 if TYPE_CHECKING:
     from shared.jobs import Attempt, JobRecord
@@ -137,7 +138,7 @@ def replay(
         print_json(replayed_many_body(outcome))
     else:
         pace = f", the last one in {seconds(len(outcome.replayed) / per_second)}" if per_second else ""
-        console().print(f"replayed {len(outcome.replayed)} jobs{pace}")
+        console().print(f"replayed {counted(len(outcome.replayed), 'job')}{pace}")
         if outcome.without_payload:
             console().print(f"left out {outcome.without_payload} whose requests are gone or cannot be read")
     if outcome.refused is not None:
@@ -168,7 +169,7 @@ def purge(
     if as_json:
         print_json({"purged": purged})
     else:
-        console().print(f"purged {purged} dead letters")
+        console().print(f"purged {counted(purged, 'dead letter')}")
 
 
 def _on_queue(act: Callable[[DeadLetters], Awaitable[T]]) -> T:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from arriero.cli.daemons import Daemon
 from arriero.cli.failures import EXIT_INTERRUPTED, CommandFailed
+from arriero.models import TERMINAL
 
-ENDED = frozenset({"succeeded", "dead_lettered", "cancelled", "expired"})
 WAIT_S = 2
 POLL_S = 0.3
 Operation = Mapping[str, Any]
@@ -25,7 +25,7 @@ def follow(manager: Daemon, operations: Sequence[Operation]) -> list[Operation]:
     shown = _Bars() if sys.stderr.isatty() else _Lines()
     with shown:
         try:
-            while pending := [one for one in latest.values() if one["status"] not in ENDED]:
+            while pending := [one for one in latest.values() if one["status"] not in TERMINAL]:
                 for one in pending:
                     # Waiting for one of several would hold up the news of the others.
                     wait = str(WAIT_S) if len(pending) == 1 else "0"
@@ -88,7 +88,7 @@ class _Bars:
             self._tasks[operation["id"]],
             completed=done["completed"],
             # Without bytes the bar pulses until the end.
-            total=done["total"] or (1 if operation["status"] in ENDED else None),
+            total=done["total"] or (1 if operation["status"] in TERMINAL else None),
             step=step(operation),
         )
 

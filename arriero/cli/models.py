@@ -13,6 +13,8 @@ from arriero.cli.daemons import Daemon
 from arriero.cli.failures import EXIT_DEGRADED, CommandFailed
 from arriero.cli.following import failure, follow, title
 from arriero.cli.output import Json, Yes, confirm, console, print_json
+from shared.model_names import same
+from shared.plurals import counted
 
 app = typer.Typer(help="Models on the model servers, through the model manager.", no_args_is_help=True)
 
@@ -42,11 +44,11 @@ def list_(as_json: Json = False, url: Url = "") -> None:
 def show(name: Model, as_json: Json = False, url: Url = "") -> None:
     """One model: its places, its use by host and operation, and the parts of its score."""
     with Daemon("manager", url) as manager:
-        found = [model for model in manager.get("/models")["models"] if _same(model["name"], name)]
+        found = [model for model in manager.get("/models")["models"] if same(model["name"]) == same(name)]
         if not found:
             raise CommandFailed(f"no host has {name}: `arriero models list` shows what there is, `models pull` gets it")
-        usage = [entry for entry in manager.get("/models/usage")["models"] if _same(entry["model"], name)]
-        scores = [score for score in manager.get("/models/scores")["scores"] if _same(score["model"], name)]
+        usage = [entry for entry in manager.get("/models/usage")["models"] if same(entry["model"]) == same(name)]
+        scores = [score for score in manager.get("/models/scores")["scores"] if same(score["model"]) == same(name)]
     score = scores[0] if scores else None
     if as_json:
         print_json({**found[0], "usage": usage, "score_parts": score["parts"] if score else []})
@@ -127,7 +129,7 @@ def cleanup(
             if as_json:
                 print_json(plan)
             return
-        confirm(f"Delete {len(plan['remove'])} models from disk?", yes)
+        confirm(f"Delete {counted(len(plan['remove']), 'model')} from disk?", yes)
         # The plan is made anew, so a model that came into use meanwhile stays.
         done = manager.post("/models/cleanup", {"dry_run": False})
         ended = follow(manager, [manager.get(f"/models/operations/{one}") for one in done["operations"]])
@@ -188,7 +190,3 @@ def _fail_for(operations: Sequence[Mapping[str, Any]]) -> None:
     """One that was only ordered has not failed."""
     if any(operation["finished_at"] and failure(operation) for operation in operations):
         raise typer.Exit(1)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from arriero.cli.output import Json, Yes, confirm, console, print_json, print_table, seconds
+from shared.plurals import counted
 
 if TYPE_CHECKING:
     from shared.queue.stats import QueueStats
@@ -57,7 +58,7 @@ def clear(
     if as_json:
         print_json({"cancelled": cancelled})
     else:
-        console().print(f"cancelled {cancelled} jobs")
+        console().print(f"cancelled {counted(cancelled, 'job')}")
 
 
 async def _stats() -> QueueStats:

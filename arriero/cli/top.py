@@ -20,6 +20,7 @@ from arriero.cli.circuits import STYLES
 from arriero.cli.failures import EXIT_UNAVAILABLE
 from arriero.cli.frames import Frame, per_second, read_frame
 from arriero.cli.output import Json, print_json, seconds, size
+from shared.plurals import counted
 
 if TYPE_CHECKING:
     from shared.queue.stats import QueueStats
@@ -84,7 +85,7 @@ def _queue(stats: QueueStats, rates: Mapping[str, float] | None) -> Iterator[str
         f"[bold]queue[/]    {stats.states.get('queued', 0)} waiting ({classes}), "
         f"oldest {seconds(stats.oldest_wait_s)}; "
         f"{stats.states.get('running', 0)} running; {stats.states.get('scheduled', 0)} scheduled; "
-        f"{stats.dead_letters} dead letters"
+        f"{counted(stats.dead_letters, 'dead letter')}"
     )
     if rates is None:
         totals = ", ".join(f"{stats.counters.get(state, 0)} {state}" for state in ("succeeded", "dead_lettered"))

@@ -23,7 +23,6 @@ class RunFile:
     urls: dict[str, str] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     born: dict[str, float] = field(default_factory=dict)
-    log_dir: str = ""
 
 
 def write_run_file(directory: Path, run: RunFile) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from gateway.answers import json_response
 from gateway.metrics_page import render
@@ -36,7 +35,7 @@ async def live(request: web.Request) -> web.Response:
     return json_response({"status": "alive", "timestamp": _now(), "uptime": _uptime_s(services)})
 
 
-async def _parts(services: Services) -> tuple[dict[str, str], str]:
+async def parts_of(services: Services) -> tuple[dict[str, str], str]:
     """The state of each part, and how durable accepted jobs are (`none`, `aof-everysec`, ...; empty: unknown)."""
     stats, hosts = await asyncio.gather(
         asyncio.wait_for(services.queue.stats(), services.settings.healthcheck_timeout),
@@ -60,7 +59,7 @@ async def _parts(services: Services) -> tuple[dict[str, str], str]:
 async def ready(request: web.Request) -> web.Response:
     """Ready means: can take jobs. Without model hosts jobs wait, so that is only `degraded`."""
     services = request.app[SERVICES]
-    parts, durability = await _parts(services)
+    parts, durability = await parts_of(services)
     takes_jobs = parts["redis"] == UP and not services.draining and services.keys.known
     if services.draining:
         status = "draining"
@@ -74,7 +73,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def overall(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    parts, durability = await _parts(services)
+    parts, durability = await parts_of(services)
     broken = parts["redis"] != UP
     status = DOWN if broken else UP if all(state == UP for state in parts.values()) else "degraded"
     body: dict[str, Any] = {
@@ -91,17 +90,17 @@ async def overall(request: web.Request) -> web.Response:
 async def ollama(request: web.Request) -> web.Response:
     """A plain GET on each model host. 200 when one of them answers."""
     settings = request.app[SERVICES].settings
-    urls = settings.ollama_base_urls
+    urls, shown = settings.ollama_base_urls, settings.shown_model_hosts
     timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         faults = await asyncio.gather(*(_probe(session, url) for url in urls))
-    for url, fault in zip(urls, faults, strict=True):
+    for url, fault in zip(shown, faults, strict=True):
         if fault is None:
-            return json_response({"status": "ok", "message": "Ollama answers.", "url": _shown(url)})
+            return json_response({"status": "ok", "message": "Ollama answers.", "url": url})
     body = {
         "status": "error",
         "message": "Ollama does not answer. Start it with `ollama serve`, or correct OLLAMA_BASE_URL.",
-        "url": ", ".join(_shown(url) for url in urls),
+        "url": ", ".join(shown),
         "error_details": "; ".join(fault for fault in faults if fault) or "no host is configured",
     }
     return json_response(body, 503)
@@ -118,11 +117,6 @@ async def _probe(session: aiohttp.ClientSession, url: str) -> str | None:
         return f"no connection ({error.os_error.strerror or type(error.os_error).__name__})"
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return type(error).__name__
-
-
-def _shown(url: str) -> str:
-    """The URL without a password in it."""
-    return str(URL(url).with_user(None)) if "@" in url else url
 
 
 async def metrics(request: web.Request) -> web.Response:

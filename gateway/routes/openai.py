@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from gateway import request_options
 from gateway.answers import accepted_job, json_response
 from gateway.body import read_json
 from gateway.catalogue import canonical_name, not_found
-from gateway.inference import Ticket, enqueue, note_end, submitted
+from gateway.inference import Face, Ticket, answered, as_job, enqueue, submitted
 from gateway.route_table import Role, Route
-from gateway.services import CALLER, REQUEST_ID, SERVICES, Services
+from gateway.services import SERVICES
 from gateway.streaming import OpenAIStream
 from shared.backends.base import ModelInfo
-from shared.errors import BackendUnreachable
-from shared.jobs import Kind, NewJob, State, new_job_id
+from shared.jobs import Kind
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.openai import (
     ChatCompletionBody,
@@ -43,43 +39,9 @@ from shared.wire.openai_render import (
 Body = ChatCompletionBody | CompletionBody | EmbeddingBody
 
 
-@dataclass(frozen=True, slots=True)
-class Face:
-    """How one inference route reads its body and writes its answer."""
-
-    kind: Kind
-    body: type[BaseModel]
-    to_canonical: Callable[[Any], object]
-
-
 CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat)
 COMPLETION = Face(Kind.COMPLETION, CompletionBody, to_completion)
 EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding)
-
-
-def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
-    """The job for a validated body, and whether it carries an Idempotency-Key."""
-    settings = request.app[SERVICES].settings
-    tenant = request[CALLER].tenant
-    headers = request.headers
-    key = request_options.idempotency_key(headers)
-    streams = bool(body.streams)
-    comes_back = key is not None or request_options.wants_no_wait(headers)
-    job = NewJob(
-        id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
-        kind=face.kind,
-        model=body.model,
-        request=face.to_canonical(body),
-        tenant=tenant,
-        timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
-        retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
-        # With a key, a repetition may join in the middle.
-        keep_events=streams or (key is not None and face.kind is not Kind.EMBEDDING),
-        request_id=request[REQUEST_ID],
-        fingerprint="" if key is None else request_options.fingerprint(face.kind, data),
-        private=request_options.wants_no_copy(headers),
-    )
-    return job, key is not None
 
 
 async def infer(request: web.Request, face: Face) -> web.StreamResponse:
@@ -102,11 +64,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
 
 
 async def _whole(request: web.Request, ticket: Ticket, body: Body) -> web.Response:
-    end = await ticket.ended()
-    if end.state is not State.SUCCEEDED:
-        note_end(request, ticket.job, end)
-    answer = ticket.answer(end)
-    note_end(request, ticket.job, end, answer)
+    answer = await answered(request, ticket)
     rendering = _rendering(ticket)
     if isinstance(answer, EmbeddingAnswer):
         assert isinstance(body, EmbeddingBody)
@@ -145,24 +103,15 @@ def _unix(moment: str) -> int:
         return 0
 
 
-async def _installed(services: Services) -> dict[str, ModelInfo]:
-    listing = await services.catalogue.listing(wait=True)
-    if not listing.answered:
-        raise BackendUnreachable(
-            "No model host answers, so their models are unknown. GET /health/ollama says why.", retry_after_s=5
-        )
-    return listing.models
-
-
 async def models(request: web.Request) -> web.Response:
-    installed = await _installed(request.app[SERVICES])
+    installed = await request.app[SERVICES].catalogue.installed()
     listed = sorted(installed.values(), key=lambda info: info.name)
     return json_response({"object": "list", "data": [model_object(info) for info in listed]})
 
 
 async def model(request: web.Request) -> web.Response:
     name = request.match_info["model"]
-    installed = await _installed(request.app[SERVICES])
+    installed = await request.app[SERVICES].catalogue.installed()
     info = installed.get(canonical_name(name))
     if info is None:
         raise not_found(name, (known.name for known in installed.values()))

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json
-from gateway.inference import count, enqueue
+from gateway.inference import Face, count, enqueue
 from gateway.route_table import Role, Route
-from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING, Face
+from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
 from shared.errors import ArrieroError, BadRequest
 from shared.jobs import Kind, NewJob, Priority, new_job_id

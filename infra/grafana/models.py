@@ -149,12 +149,12 @@ _MANAGER = Row(
         ),
         Panel(
             "Time of an operation, p95",
-            "An unload takes no time, a download an hour.",
+            "Over the last hour. An unload takes no time, a download an hour.",
             "s",
             (
                 Query(
                     "histogram_quantile(0.95, sum by (op, le) "
-                    "(rate(arriero_manager_operation_seconds_bucket[$__rate_interval])))",
+                    "(increase(arriero_manager_operation_seconds_bucket[1h])))",
                     "{{op}}",
                 ),
             ),

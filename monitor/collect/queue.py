@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from monitor.readings import QueueReading
-from monitor.window import Window
 from shared.jobs import State
 from shared.queue.client import QueueClient
+from shared.usage.window import Window
 
 ENDS = tuple(state for state in State if state.is_terminal)
 

@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass
 
 from monitor.readings import ModelReading
-from monitor.window import Window
+from shared.queue.client import ANSWER_WITHIN_S
 from shared.queue.connection import within
 from shared.usage.figures import ModelUsage, by_model, difference
 from shared.usage.reader import UsageReader
-
-ANSWER_WITHIN_S = 2.0
+from shared.usage.window import Window
 
 
 @dataclass(frozen=True, slots=True)

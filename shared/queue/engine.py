@@ -21,21 +21,22 @@ from typing import Any, cast
 import msgspec
 import structlog
 from arq.connections import ArqRedis
-from arq.worker import Retry, Worker, func
+from arq.worker import Worker, func
 from redis.exceptions import RedisError
 from structlog.contextvars import bind_contextvars
 
-from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired
+from shared.errors import ArrieroError, ErrorRecord
 from shared.jobs import State
 from shared.lua import Field
 from shared.queue import records
 from shared.queue.client import QueueClient
 from shared.queue.connection import REDIS_GONE, is_outage
 from shared.queue.cron import CronEntry, Schedule
+from shared.queue.endings import CRASHED, STOPPED, Ending, ending_of
 from shared.queue.heartbeat import Heartbeats
 from shared.queue.keys import Keys
 from shared.queue.outbox import STALE, Outbox
-from shared.queue.running import HandBack, JobFunction, RetryLater, RunningJob, StopReason, Verdict
+from shared.queue.running import JobFunction, RunningJob, StopReason, Verdict
 from shared.queue.scripts import Scripts
 from shared.wire.codec import decode_job, encode, encode_result
 
@@ -51,15 +52,10 @@ SUSPECT_PAUSE_MS = 1000
 LAST_WORDS_S = 5.0
 """How long a worker that leaves tries to tell Redis what became of its jobs."""
 _NOTHING = msgspec.Raw(b"")
-_STOP_VERDICTS: dict[StopReason, tuple[Verdict, ErrorRecord, float]] = {
-    StopReason.CANCELLED: (Verdict.CANCELLED, JobCancelled().record(), 0.0),
-    StopReason.EXPIRED: (Verdict.EXPIRED, JobExpired().record(), 0.0),
-    StopReason.DRAIN: (Verdict.RELEASED, ErrorRecord(code="", message=""), 0.0),
-    StopReason.LOST: (Verdict.RELEASED, ErrorRecord(code="", message=""), 0.0),
-}
 
 Claimed = tuple[RunningJob, bytes]
 """A job and its payload."""
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class EngineOptions:
@@ -200,9 +196,8 @@ class QueueWorker(Worker):
         if not self.allow_pick_jobs or free <= 0:
             self._slot_free.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    TICK_S
-                ):  # not wait_for: on 3.11 it can swallow the cancel that ends this worker
+                # Not wait_for: on 3.11 it can swallow the cancel that ends this worker.
+                async with asyncio.timeout(TICK_S):
                     await self._slot_free.wait()
             return
         want = min(free, CLAIM_LIMIT)
@@ -299,20 +294,19 @@ class QueueWorker(Worker):
         start = self.loop.time()
         timer = self.loop.call_at(job.deadline, self.stop_job, job.id, StopReason.EXPIRED)
         try:
-            verdict, value, delay_s = await self._outcome(job, payload)
+            ending = await self._ending(job, payload)
         finally:
             timer.cancel()
         if self._stopped.get(job.token) is StopReason.LOST:
             self.outbox.forget(job)
             self._report(job, STALE, start, None)
             return
-        error = value if isinstance(value, ErrorRecord) else None
         self._settling.add(job.token)
-        state = await self._settle(job, verdict, value, delay_s)
-        self._report(job, state, start, error)
+        state = await self._settle(job, ending)
+        self._report(job, state, start, ending.error)
 
-    async def _outcome(self, job: RunningJob, payload: bytes) -> tuple[Verdict, bytes | ErrorRecord, float]:
-        """Run the function; its answer or error as a verdict. Never raises but for the loop's own end."""
+    async def _ending(self, job: RunningJob, payload: bytes) -> Ending:
+        """Run the function; what it came to. Never raises but for the loop's own end."""
         try:
             stored = decode_job(payload)
             job.kind, job.raw_request, job.restartable = stored.f, stored.k.request, stored.k.restartable
@@ -327,41 +321,30 @@ class QueueWorker(Worker):
             ctx = {**self.ctx, "job_id": job.id, "job_try": job.attempt}
             if self.on_job_start:
                 await self.on_job_start(ctx)
-            answer = await function.coroutine(ctx, job)
-            return Verdict.SUCCEEDED, answer, 0.0
+            return Ending(Verdict.SUCCEEDED, await function.coroutine(ctx, job))
         except asyncio.CancelledError:
-            return _STOP_VERDICTS[self._stopped.get(job.token, StopReason.DRAIN)]
-        except RetryLater as exc:
-            return Verdict.RETRIED, exc.error.record(), exc.delay_s
-        except HandBack as back:
-            if back.reason:
-                why = ErrorRecord(code=back.reason, message="Handed back to the queue.", retry_after_s=back.delay_s)
-                job.notes.error = encode(why)
-            return Verdict.RELEASED, ErrorRecord(code="", message=""), back.delay_s
-        except Retry as exc:  # arq's own way to ask for another run
-            return Verdict.RETRIED, ArrieroError("The job asked to run again.").record(), (exc.defer_score or 0) / 1000
-        except JobExpired as exc:
-            return Verdict.EXPIRED, exc.record(), 0.0
-        except ArrieroError as exc:
-            return Verdict.DEAD_LETTERED, exc.record(), 0.0
-        except Exception:
-            log.exception("job.crashed_in_code", job_id=job.id, kind=job.kind)
-            error = ArrieroError("The worker met an unexpected error; its log names the job.")
-            return Verdict.DEAD_LETTERED, error.record(), 0.0
+            return STOPPED[self._stopped.get(job.token, StopReason.DRAIN)]
+        except Exception as exc:
+            ending = ending_of(exc)
+            if ending is CRASHED:
+                log.exception("job.crashed_in_code", job_id=job.id, kind=job.kind)
+            return ending
 
-    async def _settle(self, job: RunningJob, verdict: Verdict, value: bytes | ErrorRecord, delay_s: float) -> bytes:
-        succeeded = isinstance(value, bytes)
-        error = b"" if succeeded else encode(value)
+    async def _settle(self, job: RunningJob, ending: Ending) -> bytes:
+        verdict, noted = ending.verdict, ending.handed_back_for
+        error = b"" if ending.error is None else encode(ending.error)
         result = b""
         if verdict in (Verdict.SUCCEEDED, Verdict.DEAD_LETTERED):
             result = encode_result(
-                succeeded=succeeded, value=value, attempt=job.attempt, kind=job.kind, enqueued_ms=job.enqueued_ms,
-                started_ms=job.claimed_ms, finished_ms=int(time.time() * 1000), queue_name=self.queue_name,
-                job_id=job.id,
+                succeeded=ending.error is None, value=ending.value, attempt=job.attempt, kind=job.kind,
+                enqueued_ms=job.enqueued_ms, started_ms=job.claimed_ms, finished_ms=int(time.time() * 1000),
+                queue_name=self.queue_name, job_id=job.id,
             )  # fmt: skip
         if verdict is not Verdict.RELEASED:
             job.notes.error = error
-        return await self.outbox.settle(job, verdict, error=error, result=result, delay_s=delay_s)
+        elif noted is not None:
+            job.notes.error = encode(noted)
+        return await self.outbox.settle(job, verdict, error=error, result=result, delay_s=ending.delay_s)
 
     def _report(self, job: RunningJob, state: bytes, start: float, error: ErrorRecord | None) -> None:
         name = state.lstrip(b"=").decode()

@@ -153,6 +153,15 @@ class Keys:
         """Prefix of kept answers: string each, by digest. TTL is ANSWER_CACHE_TTL."""
         return f"{self.root}answer:"
 
+    def conversations(self, tenant: str) -> str:
+        """Zset, a tenant's conversations -> when each was last added to (ms). TTL CONVERSATION_TTL, renewed."""
+        return f"{self.root}conversations:{tenant}"
+
+    def conversation_root(self, tenant: str) -> str:
+        """Prefix of a tenant's conversations: list each of exchanges in msgpack, the oldest first. TTL
+        CONVERSATION_TTL, renewed by each exchange."""
+        return f"{self.root}conversation:{tenant}:"
+
     @property
     def api_keys(self) -> str:
         """Hash, key id -> hashed key, tenant, role. Permanent; owned by `arriero keys`."""

@@ -55,7 +55,7 @@ class HandBack(Exception):
     """Raised by a job function: put the job back, at no cost to it.
 
     It keeps its place in line and runs again no sooner than in `delay_s`; at its deadline it expires all the same.
-    `reason`, an error's code such as `backend_busy`, goes on its timeline.
+    `reason`, an error's code such as `backend_busy` or a few words, goes on its timeline.
     """
 
     def __init__(self, delay_s: float = 0.0, reason: str = "") -> None:

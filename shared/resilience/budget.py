@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import AWAY, Rounds
 from shared.queue.keys import Keys
 from shared.resilience.scripts import Scripts
 
@@ -35,7 +35,6 @@ AWAY_S = 1.0
 MAX_BUCKETS = 2048
 EMPTY_RETRY_S = 1.0
 """A good pause before asking an empty budget again."""
-_AWAY = (RedisError, OSError)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -94,17 +93,13 @@ class RetryBudget:
         self._earned: Counter[str] = Counter()
         self._local: dict[str, Bucket] = {}
         self._away_until = float("-inf")
-        self._paying: asyncio.Task[None] | None = None
+        self._paying = Rounds("retry-budget", self._pay_in, PAY_EVERY_S, away="retry_budget.not_paid")
 
     async def start(self) -> None:
-        if self._paying is None:
-            self._paying = asyncio.create_task(self._pay_in(), name="retry-budget")
+        self._paying.start()
 
     async def stop(self) -> None:
-        paying, self._paying = self._paying, None
-        if paying is not None:
-            paying.cancel()
-            await asyncio.gather(paying, return_exceptions=True)
+        await self._paying.stop()
 
     def succeeded(self, key: str) -> None:
         """A call succeeded. Touches nothing but memory."""
@@ -116,7 +111,7 @@ class RetryBudget:
         if self._clock() >= self._away_until:
             try:
                 return bool((await self._call([(key, successes, True)]))[0])
-            except _AWAY as exc:
+            except AWAY as exc:
                 self._gone(exc)
         return self._take_here(key, successes)
 
@@ -146,14 +141,10 @@ class RetryBudget:
         return bucket.take(now)
 
     async def _pay_in(self) -> None:
-        while True:
-            await asyncio.sleep(PAY_EVERY_S)
-            try:
-                await self.pay()
-            except _AWAY as exc:
-                self._gone(exc)
-            except Exception:
-                log.exception("retry_budget.payment_failed")
+        try:
+            await self.pay()
+        except AWAY as exc:
+            self._gone(exc)
 
     async def _call(self, rows: Sequence[tuple[str, int, bool]]) -> Any:
         policy = self._policy

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.lua import Field
 from shared.queue.keys import Keys
@@ -25,8 +24,6 @@ LONG_AGO_S = 1e6
 """Longer than any row of failures lasts."""
 AWAY_S = 1.0
 """For so long it is then left alone."""
-AWAY = (RedisError, OSError)
-"""What says that there is no agreeing with the others now: Redis is gone, full, or slower than `LIMIT_S`."""
 
 
 @dataclass(slots=True, frozen=True, eq=False, kw_only=True)
@@ -43,7 +40,7 @@ class Conclusion:
 
 
 class Fleet:
-    """The circuits of all workers. Calls raise one of `AWAY` when Redis does not answer."""
+    """The circuits of all workers. Calls raise RedisError or OSError when Redis does not answer."""
 
     def __init__(
         self, redis: Redis, keys: Keys, policy: BreakerPolicy, worker_id: str, clock: Callable[[], float]

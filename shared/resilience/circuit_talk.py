@@ -16,10 +16,11 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
+from shared.background import AWAY, end_task
 from shared.queue.keys import Keys
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.circuit_book import PROBE_RETRY_S, Circuit, CircuitBook
-from shared.resilience.circuit_fleet import AWAY, AWAY_S, LIMIT_S, Fleet
+from shared.resilience.circuit_fleet import AWAY_S, LIMIT_S, Fleet
 
 log = structlog.get_logger()
 
@@ -67,8 +68,7 @@ class CircuitTalk:
         """End the watch. The last conclusions still go out if Redis answers."""
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await end_task(watch)
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=LIMIT_S)
             for task in late:

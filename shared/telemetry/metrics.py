@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from shared.telemetry.labels import BoundedLabel
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PAGE_LIMIT_S = 0.7
+"""For what a page reads when it is asked for; then it goes without. Whoever scrapes must not lose the rest, too."""
 METRICS_OFF = "There are no metrics here: METRICS_ENABLED is false."
 MODEL_LABELS = 200
 """Models that get a label of their own, per process; later ones count as `other`."""

@@ -12,8 +12,8 @@ from importlib.resources import files
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import AWAY, Rounds
 from shared.errors import BackendBusy, BackendMisconfigured, BackendUnreachable
 from shared.lua import read_script, run_script, script_hash
 from shared.model_names import same
@@ -30,7 +30,6 @@ TTL_MS = 180 * 86_400_000
 MAX_PLACES = 1000
 """Models on hosts that one worker counts."""
 _PROVE_NO_MODEL = frozenset(error.code for error in (BackendUnreachable, BackendBusy, BackendMisconfigured))
-_AWAY = (RedisError, OSError)
 _SCRIPT = read_script(files("shared.usage") / "lua", "flush")
 _HASH = script_hash(_SCRIPT)
 
@@ -62,14 +61,13 @@ class UsageRecorder:
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._flush_every_s = flush_every_s
         self._clock = clock
         self._name = secrets.token_hex(8)
         self._known: set[str] = set()
         self._rows: dict[str, _Row] = {}
         self._batch: dict[str, _Row] = {}
         self._number = 0
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing = Rounds("usage", self.flush, flush_every_s, away="usage.kept_here")
 
     # -- the hot path -----------------------------------------------------------------------------------------------
 
@@ -97,21 +95,17 @@ class UsageRecorder:
     # -- the way to Redis -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._keep_flushing(), name="usage")
+        self._flushing.start()
 
     async def stop(self) -> None:
         """End the loop. The last figures still go out if Redis answers."""
-        flushing, self._flushing = self._flushing, None
-        if flushing is None:
+        if not await self._flushing.stop():
             return
-        flushing.cancel()
-        await asyncio.gather(flushing, return_exceptions=True)
         try:
             # Twice: the first may be a batch whose answer was lost.
             await self.flush()
             await self.flush()
-        except _AWAY as exc:
+        except AWAY as exc:
             log.warning("usage.lost", error=type(exc).__name__, models=len(self._rows | self._batch))
 
     async def flush(self) -> None:
@@ -131,17 +125,3 @@ class UsageRecorder:
         async with asyncio.timeout(LIMIT_S):
             await run_script(self._redis, _SCRIPT, _HASH, len(keys), *keys, *args)
         self._batch = {}
-
-    async def _keep_flushing(self) -> None:
-        failing = False
-        while True:
-            await asyncio.sleep(self._flush_every_s)
-            try:
-                await self.flush()
-                failing = False
-            except _AWAY as exc:
-                if not failing:  # once an outage
-                    log.warning("usage.kept_here", error=type(exc).__name__, hint="Redis does not answer")
-                failing = True
-            except Exception:
-                log.exception("usage.flush_failed")

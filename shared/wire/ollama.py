@@ -6,12 +6,13 @@ taken and not followed: how long models stay in memory is for the model manager 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from shared.errors import BadRequest
-from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Sampling, Think
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Sampling
 from shared.wire.ollama_fields import Format, Images, KeepAlive, ThinkField, as_texts, is_zero, nothing_but
 from shared.wire.ollama_messages import OllamaMessage, OllamaTool, to_messages
 from shared.wire.openai import MAX_DIMENSIONS, MAX_INPUTS
@@ -54,9 +55,9 @@ class OllamaTextBody(OllamaBody):
     top_logprobs: TopLogprobs | None = None
 
     @property
+    @abstractmethod
     def only_loads(self) -> bool:
         """Whether there is nothing to answer: to Ollama, an order to bring the model into memory."""
-        raise NotImplementedError
 
     @property
     def streams(self) -> bool:
@@ -147,7 +148,7 @@ def to_chat(body: OllamaChatBody) -> ChatRequest:
         messages=to_messages(body.messages or []),
         sampling=_sampling(body.options),
         tools=[tool.canonical() for tool in body.tools or ()],
-        **_said_of_both(body),
+        **_shared_fields(body),
     )
 
 
@@ -163,7 +164,7 @@ def to_completion(body: OllamaGenerateBody) -> CompletionRequest:
         images=body.images or [],
         raw=bool(body.raw),
         sampling=_sampling(body.options),
-        **_said_of_both(body),
+        **_shared_fields(body),
     )
 
 
@@ -182,11 +183,10 @@ def to_one_embedding(body: OllamaEmbeddingsBody) -> EmbeddingRequest:
     return EmbeddingRequest(model=body.model, inputs=inputs, options=_given(body.options))
 
 
-def _said_of_both(body: OllamaTextBody) -> dict[str, Any]:
-    think: Think = body.think
+def _shared_fields(body: OllamaTextBody) -> dict[str, Any]:
     return {
         "format": body.format,
-        "think": think,
+        "think": body.think,
         "logprobs": bool(body.logprobs),
         "top_logprobs": body.top_logprobs or 0,
         "truncate": body.truncate is not False,

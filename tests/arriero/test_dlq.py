@@ -64,7 +64,7 @@ async def test_list_show_replay_purge(arriero: Command, queue: QueueClient, bury
 
     asked = await arriero("dlq", "purge", old)
     assert asked.status == 2 and "--yes" in asked.err
-    assert (await arriero("dlq", "purge", old, "--yes")).out == "purged 1 dead letters\n"
+    assert (await arriero("dlq", "purge", old, "--yes")).out == "purged 1 dead letter\n"
     gone = await arriero("dlq", "purge", old, "--yes")
     assert gone.status == 1 and "arriero dlq list" in gone.err
     assert "no dead letters" in (await arriero("dlq", "list")).out

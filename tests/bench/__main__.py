@@ -16,12 +16,13 @@ import typer
 from rich.console import Console
 
 from tests.bench.bars import FULL_RUNS, ROWS, SLOW_ROWS
-from tests.bench.processes import SOURCE_ROOT, BenchError
+from tests.bench.processes import BenchError
 from tests.bench.report import lines, markdown, print_table, write_page
 from tests.bench.runner import measure
 from tests.bench.scenarios import FULL, QUICK
+from tests.house.requirements import ROOT
 
-PAGE = SOURCE_ROOT / "docs" / "results" / "bench.md"
+PAGE = ROOT / "docs" / "results" / "bench.md"
 PLAIN_WIDTH = 160
 """Columns when the output goes to a file or a pipe."""
 DEFAULT_ROWS = tuple(row for row in ROWS if row not in SLOW_ROWS)
@@ -71,7 +72,7 @@ def main(
     complete = not quick and runs >= FULL_RUNS and set(DEFAULT_ROWS) <= set(wanted) and not aof
     target = output or (PAGE if complete else None)
     if target is None:
-        page = PAGE.relative_to(SOURCE_ROOT)
+        page = PAGE.relative_to(ROOT)
         console.print(f"Not written to {page}: that takes all of {DEFAULT_ROWS_TEXT} and at least {FULL_RUNS} runs.")
     else:
         write_page(target, markdown(results, judged, runs=runs, append_only=aof, load=load))

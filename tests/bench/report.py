@@ -15,8 +15,8 @@ from rich.table import Table
 from tests.bench.bars import FIGURES, Figure, judge, limit_text
 from tests.bench.catalogue import PEERS
 from tests.bench.figures import spread
-from tests.bench.processes import SOURCE_ROOT
 from tests.bench.runner import Results
+from tests.house.requirements import ROOT
 
 TITLES = {
     "arriero": "Arriero", "arriero-aof": "Arriero, AOF", "arq": "arq tuned", "bullmq": "BullMQ", "litellm": "LiteLLM",
@@ -126,7 +126,7 @@ def markdown(results: Results, judged: list[Line], *, runs: int, append_only: bo
 
 def _placeless(text: str) -> str:
     """Without this machine's directories, which mean nothing to a reader of the page."""
-    return text.replace(str(SOURCE_ROOT), ".").replace(str(Path.home()), "~")
+    return text.replace(str(ROOT), ".").replace(str(Path.home()), "~")
 
 
 def _facts(results: Results, *, runs: int, append_only: bool, load: float) -> list[str]:
@@ -154,7 +154,7 @@ def _commit() -> str:
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=SOURCE_ROOT).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.catalogue import peer_python
-from tests.bench.processes import Child, Children, free_port, wait_for_http, wait_for_port
+from tests.bench.processes import Child, Children, wait_for_http, wait_for_port
 from tests.bench.stub_upstream import MODELS
+from tests.house.redis_server import free_port
 
 START_TIMEOUT_S = 120.0
 WORKER_SLOTS = 64
@@ -25,10 +26,6 @@ class Road:
     base_url: str
     headers: dict[str, str] = field(default_factory=dict)
     processes: dict[str, Child] = field(default_factory=dict)
-
-    @property
-    def chat_url(self) -> str:
-        return f"{self.base_url}/v1/chat/completions"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 
 from tests.bench.catalogue import peer_python
-from tests.bench.processes import Child, free_port, wait_for_http, wait_for_line
+from tests.bench.processes import Child, wait_for_http, wait_for_line
 from tests.bench.redis_server import BenchRedis
 from tests.bench.roads import ROADS, Road, Surroundings, start_arriero, start_bare
+from tests.house.redis_server import free_port
 
 COMMAND_TIMEOUT_S = 180.0
 MESSAGES = [

@@ -15,10 +15,10 @@ from rich.table import Table
 from tests.chaos.campaign import Campaign
 from tests.chaos.document import render, write
 from tests.chaos.outcome import Outcome
-from tests.chaos.processes import SOURCE_ROOT
 from tests.chaos.scenarios import SCENARIOS
+from tests.house.requirements import ROOT
 
-DEFAULT_PAGE = SOURCE_ROOT / "docs" / "results" / "chaos.md"
+DEFAULT_PAGE = ROOT / "docs" / "results" / "chaos.md"
 COLOURS = {"held": "green", "missed": "red", "-": "dim"}
 console = Console()
 

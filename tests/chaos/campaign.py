@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.client import Sent
+from tests.chaos.client import Sent, ask
 from tests.chaos.load import Load
 from tests.chaos.oracle import Oracle, oracle
 from tests.chaos.sampler import Sampler
@@ -61,6 +62,14 @@ class Bench:
         )  # fmt: skip
         load.sent = self.sent
         return load
+
+    async def until_served(self) -> float:
+        """Ask until a question is answered. When that was, monotonic seconds."""
+        while True:
+            one = Sent(form="chat", prompt=f"{self.name} probe {next(self.numbers)} about rivers [tokens=10]")
+            self.sent.append(await ask(self.stack.http, self.stack.gateways[0].url, one))
+            if one.complete:
+                return time.monotonic()
 
 
 @asynccontextmanager

@@ -66,6 +66,14 @@ class Report:
             more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
             self.breaches.append(f"{invariant} ({len(broken)}): {'; '.join(broken[:SHOWN])}{more}")
 
+    def expect_refusals(self, sent: Sequence[Sent]) -> int:
+        """What is not accepted is refused with 503 and Retry-After. How many met something else than a 503."""
+        odd = [one for one in sent if not one.accepted and one.status != 503]
+        self.expect("answers other than 503", [f"{one.form} {one.status} {one.error}" for one in odd])
+        bare = [one for one in sent if one.status == 503 and not one.retry_after.isdigit()]
+        self.expect("503 without Retry-After", [f"{one.form} {one.error}" for one in bare])
+        return len(odd)
+
 
 def read_record(job_id: str, fields: dict[bytes, bytes]) -> Record:
     attempts = []

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.chaos.outcome import Outcome
-from tests.chaos.processes import SOURCE_ROOT
 from tests.house.redis_server import server_binary
+from tests.house.requirements import ROOT
 
 PACKAGES = ("arq", "redis", "aiohttp", "uvloop")
 HEAD = """\
@@ -39,7 +39,7 @@ def commit() -> str:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=SOURCE_ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

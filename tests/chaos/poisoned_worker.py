@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from shared.queue.running import RunningJob
+from shared.backends.ollama import OllamaBackend
 from shared.wire.canonical import ChatRequest
 from tests.chaos.failing_worker import put
 from worker.__main__ import main
-from worker.execution import Execution
 
 POISON = "[poison]"
 EXIT_CODE = 139
@@ -18,14 +17,14 @@ EXIT_CODE = 139
 
 def arm() -> None:
     """Die in the place of the call to the model server when the prompt says so."""
-    call: Any = Execution._call
+    chat: Any = OllamaBackend.chat
 
-    async def fragile(execution: Execution, backend: Any, job: RunningJob, request: Any, timeouts: Any) -> Any:
-        if isinstance(request, ChatRequest) and any(POISON in str(message.content) for message in request.messages):
+    def fragile(backend: OllamaBackend, request: ChatRequest, **options: Any) -> Any:
+        if any(POISON in str(message.content) for message in request.messages):
             os._exit(EXIT_CODE)
-        return await call(execution, backend, job, request, timeouts)
+        return chat(backend, request, **options)
 
-    put(Execution, "_call", fragile)
+    put(OllamaBackend, "chat", fragile)
 
 
 if __name__ == "__main__":

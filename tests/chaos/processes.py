@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SOURCE_ROOT = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
-
-
-def _prepare() -> None:
-    """Runs in the child. Linux ends it when the run is killed and cannot do so itself; a file that may not grow is an
-    error to its writer, like a full disk, and no signal.
-    """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from tests.house.children import last_words, spawn
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +64,7 @@ class Process:
 
     def last_words(self) -> str:
         """The end of its log, for messages."""
-        return " / ".join(self.log.read_text(errors="replace").strip().splitlines()[-4:])[-800:]
+        return last_words(self.log)
 
 
 @dataclass(slots=True)
@@ -88,20 +75,9 @@ class Processes:
     started: list[Process] = field(default_factory=list)
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
-        """Start a program in a session of its own, so that a Ctrl-C reaches it through us alone."""
+        """Start a program; `env` is added to our environment."""
         log = self.logs / f"{len(self.started):03d}-{name}.log"
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
-                cwd=SOURCE_ROOT,
-                start_new_session=True,
-                preexec_fn=_prepare if sys.platform == "linux" else None,
-            )
-        process = Process(name, popen, log)
+        process = Process(name, spawn(command, log, env), log)
         self.started.append(process)
         return process
 

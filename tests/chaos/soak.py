@@ -27,11 +27,12 @@ from tests.chaos.document import render, write
 from tests.chaos.load import Load
 from tests.chaos.mischief import Mischief
 from tests.chaos.outcome import Outcome, percentile
-from tests.chaos.processes import SOURCE_ROOT, Process
+from tests.chaos.processes import Process
 from tests.chaos.resources import MIB, MemoryLog, slope
 from tests.chaos.stack import Stack
+from tests.house.requirements import ROOT
 
-PAGE = SOURCE_ROOT / "docs" / "results" / "soak.md"
+PAGE = ROOT / "docs" / "results" / "soak.md"
 HEAD = """\
 # Results: half an hour of everything at once
 

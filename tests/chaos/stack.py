@@ -154,11 +154,6 @@ class Stack:
         proxy = await self._exit.enter_async_context(Proxy(self._redis_port))
         return proxy, {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/{DATABASE}"}
 
-    async def proxy_simulator(self) -> tuple[Proxy, dict[str, str]]:
-        """The same before the simulator, for workers."""
-        proxy = await self._exit.enter_async_context(Proxy(self._simulator_port))
-        return proxy, {"OLLAMA_BASE_URL": f"http://127.0.0.1:{proxy.port}"}
-
     # -- the others -------------------------------------------------------------------------------------------------
 
     async def _start_simulator(self) -> None:

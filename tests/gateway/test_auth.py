@@ -51,7 +51,8 @@ async def test_each_role_may_do_its_own(served: Served, make_key: MakeKey) -> No
     keys = {role: await make_key(role) for role in (Role.INFERENCE, Role.OPERATOR, Role.ADMIN)}
     assert (await served.http.get("/v1/jobs", headers=keys[Role.INFERENCE])).status_code == 200
     for route in ROUTES:
-        if "{" in route.path or route.path == "/admin/queue/clear":
+        refused_to_all = not route.answers
+        if "{" in route.path or route.path == "/admin/queue/clear" or refused_to_all:
             continue
         anonymous = await served.http.request(route.method, route.path, json={})
         assert (anonymous.status_code == 401) == (route.role is not Role.PUBLIC), route.path

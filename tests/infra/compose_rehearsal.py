@@ -162,7 +162,8 @@ class Rehearsal:
         with self.client() as client:
             stats = wait_for("three workers at the queue", lambda: _with_workers(client, WORKERS))
         self.transcript.say(f"workers at the queue: {', '.join(sorted(w['id'] for w in stats['workers']))}")
-        self.transcript.say(f"durability: {stats['durability']}")
+        images = set(run([self.engine.binary, "ps", "--format", "{{.Image}}"]).split())
+        self.transcript.say(f"durability: {stats['durability']}; images: {', '.join(sorted(images))}")
         for container in self.engine.containers("worker")[:1]:
             self.transcript.say(f"memory of a worker: {self.engine.memory_bytes(container)}")
 

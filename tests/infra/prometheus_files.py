@@ -19,7 +19,7 @@ DASHBOARD_FILES = sorted((ROOT / "infra" / "grafana" / "dashboards").glob("*.jso
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 _DURATION = re.compile(r"^(\d+)([smh])$")
-_THRESHOLD = re.compile(r"(>=?) (\d+(?:\.\d+)?)")
+_THRESHOLD = re.compile(r"(>=?|<) (\d+(?:\.\d+)?)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 QUICK_FOR = "1s"
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from arriero.cli.app import app
 from monitor.settings import MonitorSettings
 from tests.house.requirements import ROOT
 from tests.infra.alert_cases import CASES, promtool_tests
@@ -60,6 +64,17 @@ def test_every_runbook_has_its_alert_and_is_listed() -> None:
     assert {name for name, _ in listed} == {file for _, file in listed} == pages
 
 
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
+def test_commands_in_runbooks_exist(page: Path) -> None:
+    for line in re.findall(r"(?:^|`)arriero ([^`\n]+)", page.read_text(), re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
 @pytest.mark.parametrize("name", [*ALERTS, *recorded()])
 def test_a_rule_asks_for_what_is_exported(name: str) -> None:
     expression = ALERTS[name].expr if name in ALERTS else recorded()[name]
@@ -88,7 +103,7 @@ def test_what_alertmanager_holds_back_exists() -> None:
 
 def test_the_quick_form_differs_in_durations_and_thresholds_alone() -> None:
     """The live test shortens the rules; so what it shows holds for the rules as they are."""
-    numbers = re.compile(r"(?<=for: )\w+|(?<=> )[\d.]+|(?<=>= )[\d.]+")
+    numbers = re.compile(r"(?<=for: )\w+|(?<=[<>=] )[\d.]+")
     for path in RULE_FILES:
         text = path.read_text()
         quickened = quick(text, {"ArrieroQueueBacklog": "5", "ArrieroProcessorBusy": "0"})

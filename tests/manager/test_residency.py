@@ -110,6 +110,12 @@ ALL_USED = (used("a", 200), used("b", 100), used("c", 50))
             id="never one that is being loaded",
         ),
         pytest.param(
+            Snapshot(now=NOW, hosts=[host(a=4, b=4)], loading={Place("a", "a:1")}),
+            {},
+            ["-b idle"],
+            id="one that is being loaded is not idle",
+        ),
+        pytest.param(
             Snapshot(now=NOW, hosts=[FULL], usage=ALL_USED, limits={"a:1": 6 * GB}),
             {"preload": ["a"]},
             ["-b memory", "-c memory"],

@@ -81,7 +81,7 @@ def test_as_text() -> None:
         "Processor 10% of 8 cores, load 1.50",
         "Memory    20% of 100.0 GiB",
         "GPU 0     Stub GPU, 20% in use, memory 50% of 80.0 GiB, 50 °C, 100 W",
-        "Queue     2 waiting (oldest 3.0 s), 0 of 4 slots busy on 1 workers, 0 ended a minute, 0 dead letters",
+        "Queue     2 waiting (oldest 3.0 s), 0 of 4 slots busy on 1 worker, 0 ended a minute, 0 dead letters",
         "Model     chat llama3.2: 100.0 a minute, p95 0.97 s, 5.0% failed",
         "Unknown   circuits: no answer within 3 s",
         "  firing warning load: x is at 91, threshold 80, since 2023-11-14T22:12:20.000Z",

@@ -8,7 +8,6 @@ import threading
 import pytest
 
 from monitor.sampler import Part
-from monitor.window import MOST, Window
 from shared.errors import ModelNotFound, QueueUnavailable
 from tests.conftest import WaitUntil
 
@@ -59,20 +58,3 @@ async def test_what_is_hopeless_is_not_tried() -> None:
     errors: dict[str, str] = {}
     assert await Part("x", read, 1.0).get(errors, "Redis does not answer") is None
     assert errors == {"x": "Redis does not answer"}
-
-
-def test_a_window_compares_with_the_oldest_reading_within_it() -> None:
-    window: Window[int] = Window(60.0)
-    assert window.compare(0, 0) is None
-    compared = [window.compare(at, at) for at in (10, 30, 60, 70, 90, 1000)]
-    assert compared == [(10, 0), (30, 0), (60, 0), (60, 10), (60, 30), (910, 90)]
-
-
-def test_a_window_stays_small_and_true_however_often_it_is_asked() -> None:
-    window: Window[float] = Window(60.0)
-    for step in range(10_000):
-        compared = window.compare(step / 10, step / 10)
-    assert compared is not None
-    length, before = compared
-    assert 60 <= length < 62 and before == pytest.approx(999.9 - length)
-    assert len(window) <= 2 * MOST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from shared.errors import (
 )
 from shared.model_names import same
 from shared.resilience.backoff import RetryPolicy
-from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Sampling
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Request, Sampling
 from worker.fallback import (
     MAX_MODELS,
     FallbackPolicy,
@@ -53,7 +55,7 @@ def policy(*models: str, **fields: object) -> FallbackPolicy:
 def test_a_chain_begins_with_the_asked_model_and_has_no_model_twice(
     asked: str, stand_ins: list[str], chains: dict[str, list[str]]
 ) -> None:
-    models = chain(ChatRequest(model=asked, messages=[]), FallbackPolicy(models=stand_ins, chains=chains))
+    models = chain(replace(ASK, model=asked), FallbackPolicy(models=stand_ins, chains=chains))
     assert models[0] == asked
     assert len({same(model) for model in models}) == len(models) <= MAX_MODELS
 
@@ -61,8 +63,8 @@ def test_a_chain_begins_with_the_asked_model_and_has_no_model_twice(
 def test_a_chain_of_ones_own_beats_the_common_one() -> None:
     own = policy("mistral", chains={"llama3.2:latest": ["phi3"], "llava": []})
     assert chain(ASK, own) == ["llama3.2", "phi3"]
-    assert chain(ChatRequest(model="qwen3", messages=[]), own) == ["qwen3", "mistral"]
-    assert chain(ChatRequest(model="llava", messages=[]), own) == ["llava"]
+    assert chain(replace(ASK, model="qwen3"), own) == ["qwen3", "mistral"]
+    assert chain(replace(ASK, model="llava"), own) == ["llava"]
 
 
 @pytest.mark.req("S1-88")
@@ -70,8 +72,18 @@ def test_fallback_can_be_switched_off() -> None:
     assert chain(ASK, policy("mistral", enabled=False)) == ["llama3.2"]
 
 
-def test_an_embedding_stays_with_its_model() -> None:
-    assert chain(EmbeddingRequest(model="nomic-embed-text", inputs=["x"]), policy("mistral")) == ["nomic-embed-text"]
+@pytest.mark.parametrize(
+    "request_",
+    [
+        EmbeddingRequest(model="a", inputs=["x"]),
+        CompletionRequest(model="a", prompt="[INST] x [/INST]", raw=True),
+        CompletionRequest(model="a", prompt=""),
+        ChatRequest(model="a", messages=[]),
+    ],
+    ids=["embedding", "raw prompt", "order to load", "order to load by chat"],
+)
+def test_what_only_the_model_itself_can_do_stays_with_it(request_: Request) -> None:
+    assert chain(request_, policy("mistral")) == ["a"]
 
 
 # -- the order ------------------------------------------------------------------------------------------------------
@@ -217,6 +229,7 @@ def test_what_a_model_must_be_able_to_do() -> None:
     assert needs(ASK) == frozenset()
     assert needs(ChatRequest(model="a", messages=[Message(role="user", images=["aGk="])])) == {"vision"}
     assert needs(CompletionRequest(model="a", prompt="x", suffix="y")) == {"insert"}
+    assert needs(CompletionRequest(model="a", prompt="x", images=["aGk="])) == {"vision"}
 
 
 # -- time -----------------------------------------------------------------------------------------------------------

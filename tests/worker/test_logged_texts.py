@@ -18,14 +18,7 @@ from worker.observation import Observation
 REQUEST = ChatRequest(model="m", messages=[Message(role="user", content="a secret\x1b[31m")])
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("restored_logs")
 
 
 @pytest.mark.parametrize("chosen", [False, True])

@@ -10,7 +10,7 @@ import time
 
 from tests.chaos.campaign import Bench, Campaign, bench
 from tests.chaos.checker import check
-from tests.chaos.client import Sent, ask, job
+from tests.chaos.client import job
 from tests.chaos.outcome import Outcome
 from tests.chaos.stack import until
 
@@ -50,21 +50,18 @@ async def run(campaign: Campaign) -> Outcome:
                 await asyncio.sleep(FULL_S[campaign.short])
                 spans.append((began, time.monotonic()))
                 stack.redis_process.limit_files(None)
-                back.append(await _until_served(b, number) - spans[-1][1])
+                back.append(await b.until_served() - spans[-1][1])
         report = await check(stack, b.sent, b.sampler, b.oracle, gateway_url=gateway.url)
     meanwhile = [one for one in b.sent if any(began <= one.began and one.ended <= end for began, end in spans)]
     refused = [one for one in meanwhile if one.status == 503]
-    odd = [one for one in b.sent if not one.accepted and one.status != 503]
-    report.expect("answers other than 503", [f"{one.form} {one.status} {one.error}" for one in odd])
-    bare = [one for one in refused if not one.retry_after.isdigit()]
-    report.expect("503 without Retry-After", [f"{one.form} {one.error}" for one in bare])
+    odd = report.expect_refusals(b.sent)
     report.expect("not readable while the disk was full", unread)
     slowest = max((one.seconds for one in refused), default=0.0)
     crashes = sum(record.crashes for record in report.records.values())
     outcome.some("refused with 503 and Retry-After", len(meanwhile), len(refused))
     outcome.none("accepted while nothing could be stored", len(meanwhile), sum(one.accepted for one in meanwhile))
     outcome.within("slowest refusal", len(refused), slowest, REFUSED_WITHIN_S)
-    outcome.none("answers other than 503", len(b.sent), len(odd))
+    outcome.none("answers other than 503", len(b.sent), odd)
     outcome.add("status of /health/ready meanwhile", rounds, set(ready), "{503}", set(ready) == {503})
     outcome.none("ended jobs not readable meanwhile", rounds * READS, len(unread))
     outcome.within("room again to the next answer, slowest", rounds, max(back), BACK_WITHIN_S)
@@ -80,14 +77,3 @@ async def _fails(b: Bench) -> bool:
 async def _readiness(b: Bench) -> int:
     async with b.stack.http.get(b.stack.gateways[0].url + "/health/ready") as response:
         return response.status
-
-
-async def _until_served(b: Bench, number: int) -> float:
-    """Ask until a question is answered. When that was, monotonic seconds."""
-    tries = 0
-    while True:
-        one = Sent(form="chat", prompt=f"F21 probe {number} {tries} about rivers [tokens=10]")
-        b.sent.append(await ask(b.stack.http, b.stack.gateways[0].url, one))
-        if one.complete:
-            return time.monotonic()
-        tries += 1

@@ -61,12 +61,9 @@ async def run(campaign: Campaign) -> Outcome:
         served_s = await _until_served(b) - freed_at
         report = await check(stack, b.sent, b.sampler, b.oracle, gateway_url=gateway.url)
     refused = [one for one in b.sent if one.status == 503]
-    odd = [one for one in b.sent if not one.accepted and one.status != 503]
-    report.expect("answers other than 503", [f"{one.form} {one.status} {one.error}" for one in odd])
-    bare = [one for one in refused if not one.retry_after.isdigit()]
-    report.expect("503 without Retry-After", [f"{one.form} {one.error}" for one in bare])
+    odd = report.expect_refusals(b.sent)
     outcome.some("refused with 503 and Retry-After", len(b.sent), len(refused))
-    outcome.none("answers other than 503", len(b.sent), len(odd))
+    outcome.none("answers other than 503", len(b.sent), odd)
     outcome.some("calls that Redis itself refused for want of memory", BURST, no_memory)
     outcome.tell("memory in use then", 1, f"{full:.0%} of {MEMORY}")
     outcome.some("jobs that ended while more was submitted", report.accepted, ended)

@@ -55,7 +55,7 @@ async def run(campaign: Campaign) -> Outcome:
                     await asyncio.sleep(b.draw.uniform(*down_s))
                     downs.append((began, time.monotonic()))
                     ponged = await stack.start_redis()
-                    back.append(await _until_served(b, number, policy) - ponged)
+                    back.append(await b.until_served() - ponged)
                     await asyncio.sleep(up_s)
             if not kills_only:
                 campaign.say(f"Redis hangs for {HUNG_S:g} s")
@@ -64,10 +64,7 @@ async def run(campaign: Campaign) -> Outcome:
         report = await check(stack, b.sent, b.sampler, b.oracle, gateway_url=stack.gateways[0].url)
     meanwhile = [one for one in b.sent if any(began <= one.began and one.ended <= up for began, up in downs)]
     refused = [one for one in b.sent if one.status == 503]
-    odd = [one for one in b.sent if not one.accepted and one.status != 503]
-    report.expect("answers other than 503", [f"{one.form} {one.status} {one.error}" for one in odd])
-    bare = [one for one in refused if not one.retry_after.isdigit()]
-    report.expect("503 without Retry-After", [f"{one.form} {one.error}" for one in bare])
+    odd = report.expect_refusals(b.sent)
     slowest = max((one.seconds for one in refused), default=0.0)
     n = len(downs)
     crashes = sum(r.crashes for r in report.records.values())
@@ -76,7 +73,7 @@ async def run(campaign: Campaign) -> Outcome:
         outcome.within(f"hung for {HUNG_S:g} s: back", 1, hung_back, BACK_WITHIN_S)
         outcome.within("SIGTERM without Redis: worker's exit", 1, quits_s, LEAVES_WITHIN_S)
     outcome.within("refusals without Redis: slowest 503", len(refused), slowest, ANSWER_WITHIN_S)
-    outcome.none("requests that met neither an answer nor a 503", len(b.sent), len(odd))
+    outcome.none("requests that met neither an answer nor a 503", len(b.sent), odd)
     outcome.none("accepted without Redis", len(meanwhile), sum(one.accepted for one in meanwhile))
     outcome.tell("leases that ended, by outages or with that worker", n, crashes)
     # A refusal whose last try reached Redis just before it died: nobody can know.
@@ -87,17 +84,6 @@ async def run(campaign: Campaign) -> Outcome:
     return outcome
 
 
-async def _until_served(b: Bench, number: int, policy: str) -> float:
-    """Ask until a question is answered. When that was, monotonic seconds."""
-    tries = 0
-    while True:
-        one = Sent(form="chat", prompt=f"F6 probe {policy} {number} {tries} about rivers [tokens=10]")
-        b.sent.append(await ask(b.stack.http, b.stack.gateways[0].url, one))
-        if one.complete:
-            return time.monotonic()
-        tries += 1
-
-
 async def _hang(b: Bench) -> float:
     """Let Redis hang; seconds from its waking to the next answer."""
     redis = b.stack.redis_process
@@ -106,7 +92,7 @@ async def _hang(b: Bench) -> float:
     await asyncio.sleep(HUNG_S)
     redis.go_on()
     woke = time.monotonic()
-    return await _until_served(b, 0, "hang") - woke
+    return await b.until_served() - woke
 
 
 async def _leaves_without_redis(b: Bench) -> float:

@@ -15,15 +15,15 @@ from tests.chaos.stack import Worker, until
 
 TOKENS = 500
 """2.5 s of work: surely under way when its worker is stopped."""
-STOPPED_S = 9.2
-"""Longer than a lease (8 s) and the second in which its end is noticed."""
+STOPPED_S = 7.2
+"""Longer than a lease (6 s) and the second in which its end is noticed."""
 AWAKE_S = 3.0
 """For a zombie to notice: its next renewal is at most 2 s away."""
 BATCHES_FULL = 2
 
 
 async def run(campaign: Campaign) -> Outcome:
-    outcome = Outcome("F3", "SIGSTOP for 9 s, then SIGCONT: a zombie")
+    outcome = Outcome("F3", f"SIGSTOP for {STOPPED_S:.0f} s, then SIGCONT: a zombie")
     at_once = campaign.size(10, 3)
     batches = campaign.size(BATCHES_FULL, 1)
     refusals: list[int] = []

@@ -96,6 +96,7 @@ def test_private_requests_tools_images_and_embeddings_have_no_name() -> None:
                     Message(role="tool", content="4")):  # fmt: skip
         assert digest("t", "chat", replace(ASK, messages=[message])) is None
     assert digest("t", "chat", replace(ASK, tools=[{"type": "function"}])) is None
+    assert digest("t", "completion", CompletionRequest(model="m", prompt="x", images=["aGk="])) is None
     assert digest("t", "embedding", EmbeddingRequest(model="m", inputs=["x"])) is None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 
@@ -58,7 +57,7 @@ async def test_one_call_in_ten_failing_at_random_opens_nothing_however_many_ther
             fleet.now += 1 / 1600
             if draw.random() < 0.02:
                 await fleet.set_clock()
-                await asyncio.sleep(0.001)
+                await fleet.settle()
         await fleet.settle()
         assert longest >= 3, "the dice did fall"
         assert await fleet.admin.circuits() == []

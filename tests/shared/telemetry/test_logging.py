@@ -12,14 +12,7 @@ import structlog
 from shared.telemetry.logging import configure_logging, escape_control, logger
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("restored_logs")
 
 
 def lines(capture: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

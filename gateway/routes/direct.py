@@ -1,0 +1,192 @@
+"""The direct face: one prompt or one message to a worker type, answered with its text.
+
+Direct is only the form: each call is a job in the queue like every other.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway import request_options
+from gateway.answers import json_response
+from gateway.body import read_json
+from gateway.conversations import Exchange, to_messages
+from gateway.direct_stream import DirectStream
+from gateway.inference import Face, answered, as_job, submitted
+from gateway.route_table import Handler, Role, Route
+from gateway.routes.direct_bodies import DirectChatBody, DirectGenerateBody, generation_body, reply_body
+from gateway.services import CALLER, SERVICES, Services
+from gateway.worker_types import find
+from shared.errors import BadRequest
+from shared.jobs import Kind, NewJob
+from shared.wire.canonical import ChatRequest, CompletionRequest, Message, TextAnswer
+from shared.wire.openai_validation import validate
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What `as_job` needs to know of a checked body."""
+
+    model: str
+    request: ChatRequest | CompletionRequest
+    streams: bool = False
+
+
+def _request_of(call: Call) -> object:
+    return call.request
+
+
+GENERATE = Face(Kind.COMPLETION, DirectGenerateBody, _request_of)
+CHAT = Face(Kind.CHAT, DirectChatBody, _request_of)
+
+
+def counted(handler: Handler) -> Handler:
+    """The handler, for callers without a key only as often as RATE_LIMIT_PER_MINUTE allows."""
+
+    @functools.wraps(handler)
+    async def within_limit(request: web.Request) -> web.StreamResponse:
+        if not request[CALLER].key_id:
+            # The connection's own address: whoever may write X-Forwarded-For could be anyone.
+            request.app[SERVICES].keyless.admit(request.remote or "")
+        return await handler(request)
+
+    return within_limit
+
+
+async def _read(request: web.Request, model: type[BodyT], text_field: str) -> tuple[BodyT, object]:
+    """The checked body, and as it came. Raises BadRequest for a text over MAX_PROMPT_CHARS."""
+    data = await read_json(request)
+    body = validate(model, data)
+    most = request.app[SERVICES].settings.max_prompt_chars
+    length = len(getattr(body, text_field))
+    if length > most:
+        raise BadRequest(
+            f"`{text_field}`: has {length} characters, {most} is the most here. Longer ones go to "
+            "/v1/chat/completions.",
+            param=text_field,
+        )
+    return body, data
+
+
+async def _model(services: Services, model_id: str | None) -> str:
+    """The model to ask. Raises ModelNotFound."""
+    name = model_id or services.settings.ollama_default_model
+    await services.catalogue.require(name)
+    return name
+
+
+async def generate(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    body, data = await _read(request, DirectGenerateBody, "prompt")
+    worker_type = find(body.worker_type).name
+    model = await _model(services, body.model_id)
+    job, keyed = as_job(request, GENERATE, Call(model, CompletionRequest(model=model, prompt=body.prompt)), data)
+    async with submitted(services, request, job, keyed=keyed) as ticket:
+        answer = await answered(request, ticket)
+    assert isinstance(answer, TextAnswer)
+    return json_response(generation_body(job, worker_type, answer))
+
+
+class Talk:
+    """One message of a chat, from its body to the answer's."""
+
+    def __init__(self, services: Services, body: DirectChatBody, worker_type: str, job: NewJob) -> None:
+        self._conversations = services.conversations
+        self._body = body
+        self._worker_type = worker_type
+        self._job = job
+
+    async def conclude(self, answer: TextAnswer) -> dict[str, Any]:
+        """Remember what was said, if it is to be, and write the answer's body."""
+        job, conversation_id = self._job, self._body.conversation_id
+        remembered = False
+        if conversation_id is not None and answer.content and not job.private:
+            exchange = Exchange(job_id=job.id, message=self._body.message, answer=answer.content)
+            remembered = await self._conversations.remember(job.tenant, conversation_id, exchange)
+        return reply_body(job, self._worker_type, answer, conversation_id, remembered=remembered)
+
+
+async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, bool]:
+    """The talk, its job, and whether that has an Idempotency-Key."""
+    services = request.app[SERVICES]
+    body, data = await _read(request, DirectChatBody, "message")
+    worker_type = find(body.worker_type).name
+    model = await _model(services, body.model_id)
+    earlier: list[Exchange] = []
+    if body.conversation_id is not None:
+        earlier = await services.conversations.recall(request[CALLER].tenant, body.conversation_id)
+    messages = [*to_messages(earlier), Message(role="user", content=body.message)]
+    call = Call(model, ChatRequest(model=model, messages=messages), streams)
+    job, keyed = as_job(request, CHAT, call, data)
+    job.metadata = body.context
+    return Talk(services, body, worker_type, job), job, keyed
+
+
+async def chat(request: web.Request) -> web.Response:
+    talk, job, keyed = await _talk(request, streams=False)
+    async with submitted(request.app[SERVICES], request, job, keyed=keyed) as ticket:
+        answer = await answered(request, ticket)
+    assert isinstance(answer, TextAnswer)
+    return json_response(await talk.conclude(answer))
+
+
+async def chat_stream(request: web.Request) -> web.StreamResponse:
+    talk, job, keyed = await _talk(request, streams=True)
+    async with submitted(request.app[SERVICES], request, job, keyed=keyed) as ticket:
+        return await DirectStream(request, ticket, talk.conclude).run()
+
+
+_HEADERS = (
+    request_options.IDEMPOTENCY_HEADER,
+    "Cache-Control",
+    request_options.DEADLINE_HEADER,
+    "x-request-id",
+)
+_ERRORS = (404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
+
+ROUTES = [
+    Route(
+        method="POST",
+        path="/generate",
+        handler=counted(generate),
+        role=Role.INFERENCE,
+        summary="Run one prompt on a worker type",
+        tag="Direct",
+        body=DirectGenerateBody,
+        headers=_HEADERS,
+        answers={200: "DirectGeneration"},
+        errors=_ERRORS,
+    ),
+    Route(
+        method="POST",
+        path="/chat",
+        handler=counted(chat),
+        role=Role.INFERENCE,
+        summary="Say one thing, in a conversation if it is named",
+        tag="Direct",
+        body=DirectChatBody,
+        headers=_HEADERS,
+        answers={200: "DirectReply"},
+        errors=_ERRORS,
+    ),
+    Route(
+        method="POST",
+        path="/chat/stream",
+        handler=counted(chat_stream),
+        role=Role.INFERENCE,
+        summary="The same, with the answer as it comes",
+        description="Events: `delta` with what is new, then `done` with what /chat answers, or `error`.",
+        tag="Direct",
+        body=DirectChatBody,
+        headers=_HEADERS,
+        answers={200: "text/event-stream"},
+        errors=_ERRORS,
+    ),
+]
