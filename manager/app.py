@@ -9,8 +9,6 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
-from redis.exceptions import RedisError
-
 from manager.facts import Facts
 from manager.leader import Leadership
 from manager.leading import Leading
@@ -21,7 +19,7 @@ from manager.orders import TENANT, Orders, models_shard
 from manager.routes import Routes
 from manager.settings import ManagerSettings
 from shared.backends.ollama import OllamaBackend
-from shared.background import end_task
+from shared.background import AWAY, end_task
 from shared.errors import ArrieroError, ErrorRecord
 from shared.jobs import Kind
 from shared.lifecycle import StopSignal, open_logs
@@ -107,7 +105,7 @@ class Manager:
         hosts = await self.facts.hosts()
         self.metrics.update(hosts)
         # Without Redis the page goes without scores.
-        with suppress(ArrieroError, RedisError, OSError, TimeoutError):
+        with suppress(ArrieroError, *AWAY):
             async with asyncio.timeout(PAGE_LIMIT_S):
                 scores = await self.facts.scores(hosts, await self.facts.usage())
             self.metrics.models.show_scores({model: score.score for model, score in scores.items()})
@@ -145,7 +143,7 @@ class Manager:
     async def _sweep(self) -> None:
         """The gateways look after their shard, the managers after theirs."""
         while True:
-            with suppress(ArrieroError, RedisError, OSError):
+            with suppress(ArrieroError, *AWAY):
                 await self.queue.sweep()
             await asyncio.sleep(SWEEP_EVERY_S)
 

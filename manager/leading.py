@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from redis.exceptions import RedisError
-
 from manager.facts import Facts
 from manager.inventory import HostInventory
 from manager.leader import Term, TermOver
@@ -15,6 +13,7 @@ from manager.orders import Orders
 from manager.residency import Unload, decide
 from manager.settings import ManagerSettings
 from manager.snapshot import Snapshot
+from shared.background import AWAY
 from shared.errors import ArrieroError, BadRequest, OperationConflict
 from shared.model_names import same
 from shared.pins import pack_residents
@@ -56,7 +55,7 @@ class Leading:
             try:
                 await self.turn(term)
                 self._metrics.turns.labels("done").inc()
-            except (ArrieroError, RedisError, OSError) as error:
+            except (ArrieroError, *AWAY) as error:
                 log.warning("leading.round_failed", error=type(error).__name__, reason=str(error))
                 self._metrics.turns.labels("failed").inc()
                 pause_s = min(RETRY_S, interval_s)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import pytest
+import structlog
 from redis import Redis
 
 from tests.house.key_leaks import leaked_keys
@@ -46,6 +48,17 @@ async def _wait_until(predicate: Predicate, timeout_s: float = 10.0, *, descript
 def wait_until() -> WaitUntil:
     """`await wait_until(lambda: ..., description="job settled")` instead of sleeping."""
     return _wait_until
+
+
+@pytest.fixture
+def restored_logs() -> Iterator[None]:
+    """Logging is afterwards as it was: for tests that set it up."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

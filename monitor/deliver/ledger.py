@@ -7,8 +7,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import AWAY
 from shared.errors import QueueUnavailable
 from shared.queue.connection import within
 from shared.queue.keys import Keys
@@ -19,7 +19,7 @@ log = logger("alerts")
 TTL_S = 900
 """A monitor that comes back within this time does not tell again of what it told before it went."""
 ANSWER_WITHIN_S = 1.0
-_AWAY = (QueueUnavailable, RedisError, OSError)
+_AWAY = (QueueUnavailable, *AWAY)
 
 
 class Ledger:

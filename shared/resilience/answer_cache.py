@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.background import AWAY
 from shared.queue.keys import Keys
 from shared.resilience.scripts import Scripts
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request, TextAnswer
@@ -79,7 +79,7 @@ class AnswerCache:
             if stored is None:
                 return None
             answer = decode_answer("", stored)
-        except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as exc:
+        except (*AWAY, msgspec.MsgspecError) as exc:
             log.warning("answer_cache.unreadable", error=type(exc).__name__)
             return None
         assert isinstance(answer, TextAnswer)
@@ -101,7 +101,7 @@ class AnswerCache:
                 keys = (self._index, self._sizes, self._root)
                 life_ms = int(self._policy.ttl_s * 1000)
                 await self._scripts.run("keep_answer", keys, name, data, life_ms, self._policy.max_bytes)
-        except (RedisError, OSError, TimeoutError) as exc:
+        except AWAY as exc:
             log.debug("answer_cache.not_kept", error=type(exc).__name__)
 
     async def aclose(self) -> None:

@@ -108,6 +108,7 @@ def play(scene: Scene, watch: Watch) -> dict[str, str]:
         scene.fail_calls()
         scene.show_gpus(None)
         until("ArrieroCircuitOpen", "ArrieroModelFailing", "ArrieroDeadLetters", "ArrieroCollectorFailing")
+        stack.simulator.behave()
     scene.crowd()
     scene.freeze()
     until("ArrieroQueueBacklog", "ArrieroQueueDelay", "ArrieroWorkerCrashed", "ArrieroStaleWrites")

@@ -29,6 +29,8 @@ SETTINGS = {
     "FALLBACK_MODELS": "mistral",
     "OLLAMA_MAX_RETRIES": "2",
     "CIRCUIT_BREAKER_FAILURES": "3",
+    "CIRCUIT_BREAKER_OPEN_TIME": "1s",
+    "CIRCUIT_BREAKER_MAX_OPEN_TIME": "2s",
     "MONITOR_INTERVAL": "500ms",
     "MEMORY_CLEANUP_INTERVAL": "1",
     "ALERT_DURATION": "0",
@@ -130,14 +132,13 @@ class Scene:
             next(answer.iter_bytes())
 
     def fail_calls(self) -> None:
-        """One model fails and another stands in; then all fail, until jobs are given up."""
+        """One model fails and another stands in; then all fail, until the simulator behaves again."""
         simulator = self.stack.simulator
         with self.stack.http(self.key) as client:
             simulator.misbehave("status", status=500, match={"model": "llava"})
             client.post("/v1/chat/completions", json=chat_body("Stand in", "llava"))
             simulator.misbehave("status", status=500)
             eventually(lambda: _counted(client, "dead_lettered"), 20, "a job failed for good")
-        simulator.behave()
 
     def hurry(self) -> None:
         """More jobs than slots, each of half a second: some wait while others end."""
@@ -158,7 +159,7 @@ class Scene:
         """A worker stands still for longer than its lease, with jobs, and goes on; then it dies."""
         frozen = self.workers[1]
         with self.stack.http(self.key) as client:
-            eventually(lambda: _running(client, "llm-worker-2"), 10, "jobs at the second worker")
+            eventually(lambda: _running(client, "llm-worker-2"), 20, "jobs at the second worker")
             os.kill(frozen.pid, signal.SIGSTOP)
             try:
                 eventually(lambda: _counted(client, "crashed"), LEASE_S + 7, "its leases have ended")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from pydantic import Field, ValidationError
 
 from infra.setup.settings_table import GROUPS
@@ -219,17 +216,7 @@ def test_addresses_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert any("http://host:11434" in sentence for sentence in raised.value.args)
 
 
-@pytest.fixture
-def _logs_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.mark.usefixtures("_logs_restored")
+@pytest.mark.usefixtures("restored_logs")
 def test_a_service_logs_what_is_odd_about_its_settings(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,7 +229,7 @@ def test_a_service_logs_what_is_odd_about_its_settings(
     assert "WORKER_CONCURRENCY" in lines[1]["remark"]
 
 
-@pytest.mark.usefixtures("_logs_restored")
+@pytest.mark.usefixtures("restored_logs")
 def test_a_log_file_that_cannot_be_written_is_a_fault(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "file").touch()
     monkeypatch.setenv("LOG_FILE", str(here / "file" / "app.log"))

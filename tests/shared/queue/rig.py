@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from shared.lua import Field
 from shared.queue.admission import QueueLimits
 from shared.queue.client import QueueClient
 from shared.queue.connection import connect
+from shared.queue.cron import CronEntry
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.keys import Keys
 from shared.queue.running import JobFunction, RunningJob
@@ -84,6 +85,7 @@ async def working(
     settings: BaseServiceSettings | None = None,
     scripts: Callable[[Scripts], Scripts] = lambda scripts: scripts,
     on_settled: Callable[[RunningJob, str, float, ErrorRecord | None], None] | None = None,
+    cron: Sequence[CronEntry] = (),
 ) -> AsyncIterator[QueueWorker]:
     """A running worker; left, it hands its jobs back and signs off. `scripts` may wrap the ones it runs."""
     settings = settings or settings_for(url)
@@ -99,6 +101,7 @@ async def working(
             on_settled=on_settled,
         ),
         scripts=scripts(Scripts(redis, keys)),
+        cron=cron,
     )  # fmt: skip
     task = asyncio.create_task(worker.async_run())
     try:

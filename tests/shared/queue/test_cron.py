@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,15 +11,14 @@ from redis.asyncio import Redis
 
 from shared.jobs import Kind, State
 from shared.queue.client import QueueClient
-from shared.queue.connection import connect
 from shared.queue.cron import CronEntry, Schedule
-from shared.queue.engine import EngineOptions, QueueWorker
+from shared.queue.engine import QueueWorker
 from shared.queue.running import RunningJob
 from shared.wire.codec import encode
 from shared.wire.operations import Maintenance, MaintenanceAnswer
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
-from tests.shared.queue.rig import counter, settings_for
+from tests.shared.queue.rig import counter, settings_for, working
 
 NOON = datetime(2026, 3, 29, 12, 0, tzinfo=UTC)
 
@@ -92,22 +90,9 @@ async def clocked_worker(url: str, worker_id: str, runs: list[str]) -> AsyncIter
         runs.append(job.id)
         return encode(MaintenanceAnswer())
 
-    settings = settings_for(url)
-    worker = QueueWorker(
-        {},
-        redis=connect(settings),
-        blocking=connect(settings, socket_timeout_s=15.0),
-        shard="gw",
-        options=EngineOptions(worker_id=worker_id, handle_signals=False),
-        cron=[entry(run=note, hour=None, minute=None, second=frozenset(range(60)))],
-    )
-    task = asyncio.create_task(worker.async_run())
-    try:
+    every_second = entry(run=note, hour=None, minute=None, second=frozenset(range(60)))
+    async with working(url, worker_id=worker_id, cron=[every_second]) as worker:
         yield worker
-    finally:
-        await worker.close()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_three_workers_run_each_turn_once(redis_url: str, wait_until: WaitUntil) -> None:

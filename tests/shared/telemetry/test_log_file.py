@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,14 +23,9 @@ LINES, WRITERS = 400, 3
 
 
 @pytest.fixture
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def _closed(restored_logs: None) -> Iterator[None]:
     yield
-    configure_logging("tests")  # closes the file
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    configure_logging("tests")
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -39,7 +33,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.req("S4-64")
-@pytest.mark.usefixtures("_restored")
+@pytest.mark.usefixtures("_closed")
 def test_console_and_file_have_levels_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "logs" / "app.log"
     configure_logging("worker", "WARNING", "console", FileLog(path, "DEBUG", Rotation(1 << 20, 3)))
@@ -62,7 +56,7 @@ def test_console_and_file_have_levels_of_their_own(tmp_path: Path, capsys: pytes
     assert "RuntimeError: boom" in on_console
 
 
-@pytest.mark.usefixtures("_restored")
+@pytest.mark.usefixtures("_closed")
 def test_a_quiet_file_beside_a_talkative_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "app.log"
     configure_logging("worker", "DEBUG", "json", FileLog(path, "ERROR", Rotation(1 << 20, 3)))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from shared.telemetry.logging import configure_logging, escape_control, logger
-
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 
