@@ -50,7 +50,9 @@ def not_found(name: str, installed: Iterable[str]) -> ModelNotFound:
     if len(name) > LONGEST_ECHO or not name.isprintable():
         return ModelNotFound("No model has such a name. GET /v1/models lists the installed ones.", param="model")
     return ModelNotFound(
-        f"The model '{name}' is not installed on any backend.{hint} To install it: `ollama pull {name}`.", param="model"
+        f"The model '{name}' is not installed on any backend.{hint} "
+        f"To install it: `arriero models pull {name}`, or `ollama pull {name}` on a host.",
+        param="model",
     )
 
 

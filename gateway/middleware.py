@@ -140,13 +140,11 @@ class FrontMiddleware:
                 # aiohttp's own, e.g. for a body it cannot read: same envelope as ours.
                 response = self._refuse(request, _from_http(error))
             except Exception as error:
-                if isinstance(error, ConnectionError) and request.transport is None:
-                    raise  # the client went away in the middle of its answer, which aiohttp expects
-                log.exception("http.unexpected_error", request_id=request[REQUEST_ID], route=path)
-                record = ArrieroError("Something went wrong; the gateway's log has it under this request id.").record()
-                if self._debug:
-                    record.message += f" ({type(error).__name__})"
-                response = self._refuse(request, record)
+                if isinstance(error, ConnectionError) and _has_left(request):
+                    # Nobody reads this; aiohttp would log the error itself as a fault of ours.
+                    response = web.Response(status=CLIENT_CLOSED_REQUEST)
+                else:
+                    response = self._refuse(request, self._unexpected(request, path, error))
             if not response.prepared:
                 stamp(request, response.headers)
                 if services.draining or response.status in _TOO_LATE_TO_GO_ON:
@@ -159,6 +157,14 @@ class FrontMiddleware:
             services.meter.answered(path, request.method if path != NO_ROUTE else "any", status, seconds)
             if self._logs_requests:
                 self._log(request, path, status, seconds)
+
+    def _unexpected(self, request: web.Request, path: str, error: Exception) -> ErrorRecord:
+        """What the caller learns of a fault in our code; the log has the rest. Call it while handling the error."""
+        log.exception("http.unexpected_error", request_id=request[REQUEST_ID], route=path)
+        record = ArrieroError("Something went wrong; the gateway's log has it under this request id.").record()
+        if self._debug:
+            record.message += f" ({type(error).__name__})"
+        return record
 
     def _refuse(self, request: web.Request, record: ErrorRecord) -> web.Response:
         write = self._other_forms.get(error_form(request.path))
@@ -184,6 +190,11 @@ class FrontMiddleware:
             job_id=headers.get("x-arriero-job-id", "") if headers else "",
             sdk_retry=request.headers.get("x-stainless-retry-count", "")[:8],
         )
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether the client's connection is lost, or has failed and is about to be."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _from_http(error: web.HTTPException) -> ErrorRecord:

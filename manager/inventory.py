@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,12 @@ async def ask_host(backend: Backend, timeout_s: float) -> HostInventory:
 
 async def ask_hosts(backends: Iterable[Backend], timeout_s: float) -> list[HostInventory]:
     return list(await asyncio.gather(*(ask_host(backend, timeout_s) for backend in backends)))
+
+
+def near_names(model: str, hosts: Iterable[HostInventory]) -> list[str]:
+    """Installed models with a name like this one, the likeliest first; for a message, so a few at most."""
+    installed = {same(known.name): known.name for host in hosts for known in host.installed}
+    return [installed[name] for name in difflib.get_close_matches(same(model), installed, cutoff=0.5)]
 
 
 def by_model(hosts: Iterable[HostInventory]) -> list[ModelPlaces]:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from manager.answers import Body, models_body, operation_body, plan_body, scores_body, usage_body
 from manager.facts import Facts
+from manager.inventory import near_names
 from manager.leader import Leadership
 from manager.leading import missing
 from manager.maintenance import Maintenance
@@ -48,7 +49,7 @@ class _Cleanup(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Routes:
-    """The handlers. Reading needs any key, changing an admin's."""
+    """The handlers. Reading needs an operator's key, changing an admin's."""
 
     def __init__(
         self, settings: ManagerSettings, facts: Facts, orders: Orders, maintenance: Maintenance, leadership: Leadership
@@ -94,6 +95,7 @@ class Routes:
             "models": models_body(hosts, usage, pins, scores),
             "hosts": [asdict(host) for host in hosts],
             "pins": sorted(pins),
+            "pins_not_installed": sorted(pin for pin in pins if not any(host.has(pin) for host in hosts)),
         }
 
     async def usage(self, _: web.Request) -> Body:
@@ -146,7 +148,9 @@ class Routes:
         coming = {same(operation.record.model) for operation in await self._orders.under_way()}
         if meant and not any(host.error or host.has(order.model) for host in meant) and same(order.model) not in coming:
             where = order.host or "any model server"
-            raise ModelNotFound(f"{order.model} is not installed on {where}. Pull it first.", param="model")
+            near = near_names(order.model, meant)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ModelNotFound(f"{order.model} is not installed on {where}.{hint} Pull it first.", param="model")
 
     async def _check_unused(self, order: ModelOperation) -> None:
         """Told at once, though the operation looks again. Raises ModelInUse where no host can let go of it."""
@@ -163,6 +167,8 @@ class Routes:
         """Where a model that gets pinned is in memory, it is loaded once more: its server would let it go by itself."""
         fields = await read_body(request, _Pin)
         check_model(fields.model, "load", ())
+        if fields.pinned:
+            await self._check_there(ModelOperation(op="load", model=fields.model))
         change = self._facts.pins.pin if fields.pinned else self._facts.pins.unpin
         await within(ANSWER_WITHIN_S, lambda: change(fields.model))
         ids = await self._maintenance.keep(fields.model, _who(request)) if fields.pinned else ()

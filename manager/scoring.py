@@ -9,7 +9,7 @@
 | recency      | 10     | used within a day                    | unused for `stale_after_s`           |
 
 A part that nothing is known about is left out, and its weight is shared by the others. Failures that are the caller's,
-or say only that a host is full, do not count.
+or say only that a host is full, do not count (`shared.usage.faults`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from shared.errors import BY_CODE, AnswerIncomplete, ArrieroError, BackendError, BackendMisconfigured
 from shared.usage.figures import UNUSED, ModelUsage, OperationUsage
 
 WEIGHTS = {"availability": 30.0, "errors": 30.0, "latency": 20.0, "load": 10.0, "recency": 10.0}
@@ -30,7 +29,6 @@ ERRORS_NONE = 0.5
 LATENCY_FULL, LATENCY_NONE = 1.5, 6.0
 LOAD_FULL_S, LOAD_NONE_S = 5.0, 60.0
 RECENCY_FULL_S = 86_400.0
-_FAULTS: tuple[type[ArrieroError], ...] = (AnswerIncomplete, BackendMisconfigured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +89,6 @@ def health_score(evidence: Evidence) -> HealthScore:
     return HealthScore(score=round(min(100.0, sum(part.points for part in parts)), 1), parts=parts)
 
 
-def is_fault(code: str) -> bool:
-    """Whether a failure with this code speaks against the model or its host. A code of a later release does."""
-    error = BY_CODE.get(code)
-    if error is None or error is BackendError:
-        return True
-    return error.trips_breaker or error in _FAULTS
-
-
 Verdict = tuple[float | None, str]
 
 
@@ -112,9 +102,10 @@ def _errors(recent: ModelUsage | None) -> Verdict:
     total = recent.total if recent is not None else UNUSED
     if not total.calls:
         return None, "no recent calls"
-    faults = sum(count for code, count in total.failures.items() if is_fault(code))
-    rate = faults / max(FEW_CALLS, total.calls)
-    return max(0.0, 1.0 - rate / ERRORS_NONE), f"{faults} of {total.calls} recent calls failed"
+    rate = total.faulted / max(FEW_CALLS, total.calls)
+    others = total.failed - total.faulted
+    uncounted = f", {others} more for reasons that are not its own" if others else ""
+    return max(0.0, 1.0 - rate / ERRORS_NONE), f"{total.faulted} of {total.calls} recent calls failed{uncounted}"
 
 
 def _latency(recent: ModelUsage | None, usual: ModelUsage | None) -> Verdict:

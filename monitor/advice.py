@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.readings import ModelReading, Snapshot
+from monitor.signals import LEAST_FAULTS
 
 LOCAL_HOSTS = ("127.", "localhost", "[::1]")
 GIB = 2**30
@@ -28,7 +29,7 @@ class Evidence:
 
     snapshot: Snapshot
     means: Mapping[str, float] = field(default_factory=dict)
-    min_calls: int = 10
+    min_calls: int = 20
     """Fewer calls of a model say nothing about it."""
 
 
@@ -88,23 +89,25 @@ def _drain(evidence: Evidence) -> Iterable[Advice]:
 _REMEDIES = {
     "backend_timeout": "allow more time (OLLAMA_TIMEOUT, WORKER_TIMEOUT) or ask for shorter answers",
     "backend_unreachable": "check that its hosts run and that OLLAMA_BASE_URLS is right",
-    "backend_busy": "lower WORKER_CONCURRENCY or raise OLLAMA_MAX_QUEUE on the hosts",
-    "model_not_found": "install it with `arriero models pull`",
     "model_fault": "look into the model server's log; its memory may be too small for the model",
 }
+
+_ANY_FAULT = "see `arriero dlq list`"
 
 
 def _failures(evidence: Evidence) -> Iterable[Advice]:
     for model in evidence.snapshot.models or ():
-        if model.usage.calls < evidence.min_calls or model.error_ratio < 0.05:
+        if model.usage.calls < evidence.min_calls or model.error_ratio < 0.05 or model.usage.faulted < LEAST_FAULTS:
             continue
-        code, count = max(model.usage.failures.items(), key=lambda item: (item[1], item[0]))
-        remedy = _REMEDIES.get(code, "see `arriero dlq list`")
+        code, count = max(model.usage.faults.items(), key=lambda item: (item[1], item[0]))
+        faults = model.usage.faulted
+        mostly = count > faults / 2
+        remedy = _REMEDIES.get(code, _ANY_FAULT) if mostly else _ANY_FAULT
         yield Advice(
             topic="failures",
-            text=f"{model.error_ratio:.0%} of the {model.operation} calls of {model.model} fail, mostly with {code}: "
-            f"{remedy}.",
-            figures={"calls": model.usage.calls, "failures": model.usage.failed, code: count},
+            text=f"{model.error_ratio:.0%} of the {model.operation} calls of {model.model} fail, "
+            f"{'mostly' if mostly else 'most often'} with {code}: {remedy}.",
+            figures={"calls": model.usage.calls, "faults": faults, code: count},
         )
 
 
@@ -179,6 +182,13 @@ def _redis(evidence: Evidence) -> Iterable[Advice]:
             topic="durability",
             text="Redis keeps no append-only file, so that accepted jobs are lost with it: set `appendonly yes`.",
             figures={"jobs_at_risk": sum(queue.stats.states.values())},
+        )
+    if queue is not None and queue.redis_limit_bytes and queue.eviction_policy != "noeviction":
+        yield Advice(
+            topic="eviction",
+            text=f"Redis throws away keys once {queue.redis_limit_bytes / GIB:.3g} GiB are full (maxmemory-policy "
+            f"{queue.eviction_policy}), accepted jobs among them: set `maxmemory-policy noeviction`.",
+            figures={"maxmemory_bytes": queue.redis_limit_bytes, "jobs_at_risk": sum(queue.stats.states.values())},
         )
     if latency_s >= 0.01:
         yield Advice(

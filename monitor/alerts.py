@@ -11,7 +11,8 @@ collector itself failed, nothing is known: that ends a PENDING, and leaves a FIR
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -51,7 +52,8 @@ class Rule:
     severity: Severity
     place: Place
     summary: str
-    """What is the matter, in a few words; `{about}`, `{value}` and `{threshold}` are filled in, with their unit."""
+    """What is the matter, in a few words; `{about}`, `{value}` and `{threshold}` are filled in, with their unit. While
+    the value is below the threshold, `{threshold}` names `clear_at` as well."""
     unit: str = ""
     """As in `UNITS`."""
 
@@ -74,13 +76,29 @@ class Alert:
 
     @property
     def summary(self) -> str:
-        show = UNITS[self.rule.unit]
-        return self.rule.summary.format(
-            about=self.about, value=show.format(self.value), threshold=show.format(self.rule.threshold)
-        )
+        show, rule = UNITS[self.rule.unit], self.rule
+        threshold = show(rule.threshold)
+        if self.state is AlertState.FIRING and self.value < rule.threshold:
+            threshold += f", over below {show(rule.clear_at)}"
+        return rule.summary.format(about=self.about, value=show(self.value), threshold=threshold)
 
 
-UNITS = {"": "{:g}", "ratio": "{:.0%}", "s": "{:.3g} s", "celsius": "{:.0f} °C"}
+def _percent(ratio: float) -> str:
+    """Cut, not rounded: what is below a threshold must not read as if it had reached it."""
+    return f"{math.floor(ratio * 1000 + 1e-6) / 10:g}%"  # a little more, since 0.29 is not quite 0.29
+
+
+def _circuit(value: float) -> str:
+    return "open" if value >= 1 else "half open" if value > 0 else "closed"
+
+
+UNITS: Mapping[str, Callable[[float], str]] = {
+    "": "{:g}".format,
+    "ratio": _percent,
+    "s": "{:.3g} s".format,
+    "celsius": "{:.0f} °C".format,
+    "circuit": _circuit,
+}
 Key = tuple[str, str]
 """(rule, about)."""
 Book = Mapping[Key, Alert]

@@ -66,6 +66,11 @@ def _network(host: HostReading) -> Iterable[Sample]:
     return () if flow is None else [(("received",), flow.in_bytes), (("sent",), flow.out_bytes)]
 
 
+def _circuits_open(snapshot: Snapshot) -> Iterable[Sample]:
+    circuits = snapshot.circuits
+    return () if circuits is None else _one(sum(circuit.state is BreakerState.OPEN for circuit in circuits))
+
+
 ROWS = (
     Row(
         "arriero_host_cpu_ratio",
@@ -169,11 +174,7 @@ ROWS = (
         "Jobs ended a second while jobs waited; absent until it was measured.",
         _queue(lambda queue: _one(queue.stats.drain_per_s)),
     ),
-    Row(
-        "arriero_monitor_workers",
-        "Workers with a live heartbeat.",
-        _queue(lambda queue: _one(len(queue.stats.workers))),
-    ),
+    Row("arriero_monitor_workers", "Live workers.", _queue(lambda queue: _one(len(queue.stats.workers)))),
     Row(
         "arriero_monitor_worker_slots",
         "Jobs that all live workers together can run at a time.",
@@ -197,11 +198,7 @@ ROWS = (
     Row(
         "arriero_monitor_circuits_open",
         "Circuits that let no call through.",
-        lambda snapshot: _one(
-            None
-            if snapshot.circuits is None
-            else sum(circuit.state is BreakerState.OPEN for circuit in snapshot.circuits)
-        ),
+        _circuits_open,
     ),
     Row(
         "arriero_monitor_sample_timestamp_seconds",
@@ -266,6 +263,9 @@ class MonitorMetrics(Metrics):
             "arriero_model_requests", "Calls of models by the whole fleet, failed ones too.", labels=labels
         )
         failures = CounterMetricFamily("arriero_model_failures", "Those that failed.", labels=labels)
+        faults = CounterMetricFamily(
+            "arriero_model_faults", "Those that failed by a fault of the model or its host.", labels=labels
+        )
         duration = HistogramMetricFamily(
             "arriero_model_duration_seconds", "Seconds from a call's start to its end.", labels=labels
         )
@@ -278,10 +278,11 @@ class MonitorMetrics(Metrics):
         for key, figures in sums.items():
             requests.add_metric(key, figures.calls)
             failures.add_metric(key, figures.failed)
+            faults.add_metric(key, figures.faulted)
             upto = accumulate(figures.latency.counts)
             buckets = [(str(bound), float(count)) for bound, count in zip(BOUNDS, upto, strict=True)]
             duration.add_metric(key, buckets, figures.seconds_total)
-        yield from (requests, failures, duration)
+        yield from (requests, failures, faults, duration)
 
 
 def _family(

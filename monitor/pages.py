@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 
@@ -83,10 +85,11 @@ def _since(text: str | None, now: float) -> float:
     """Unix seconds. Raises BadRequest for what is no time."""
     if text is None:
         return now - FULL_RATE_S
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        at = float(text)
+        if not 0 <= at < math.inf:
+            raise BadRequest("`since` is no time before 1970, nor without end.", param="since")
+        return at
     try:
         return now - float(parse_duration_s(text))
     except ValueError:

@@ -15,10 +15,10 @@ from shared.usage.figures import ModelUsage, OperationUsage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuReading:
-    """Use of the processors since the reading before; 0 in the very first."""
+    """Use of the processors since the reading before."""
 
-    used_ratio: float
-    """Of `cores`: 1 is everything there is."""
+    used_ratio: float | None
+    """Of `cores`: 1 is everything there is. None in the very first reading, which has nothing to compare with."""
     cores: float
     """Processors that may be used; a container's quota can be a fraction."""
     load_average_1m: float
@@ -127,6 +127,16 @@ class QueueReading:
     ended: Mapping[str, int] = field(default_factory=dict)
     """Jobs that ended within the window, by their last state."""
     unfinished_by_model: Mapping[str, int] = field(default_factory=dict)
+    redis_limit_bytes: int = 0
+    """Redis' `maxmemory`; 0: none."""
+    eviction_policy: str = "noeviction"
+    """Redis' `maxmemory-policy`."""
+
+    @property
+    def redis_memory_ratio(self) -> float | None:
+        """Share of `maxmemory` in use; None without a limit."""
+        used_bytes = self.stats.redis_used_memory_bytes
+        return _ratio(used_bytes, self.redis_limit_bytes) if self.redis_limit_bytes else None
 
     @property
     def waiting(self) -> int:
@@ -163,7 +173,8 @@ class ModelReading:
 
     @property
     def error_ratio(self) -> float:
-        return _ratio(self.usage.failed, self.usage.calls)
+        """Share of the calls that failed by a fault of the model or its host."""
+        return _ratio(self.usage.faulted, self.usage.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

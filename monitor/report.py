@@ -95,6 +95,9 @@ def _queue(queue: QueueReading) -> dict[str, Any]:
         "ended": dict(queue.ended),
         "ended_per_min": queue.ended_per_min,
         "unfinished_by_model": dict(queue.unfinished_by_model),
+        "redis_limit_bytes": queue.redis_limit_bytes,
+        "redis_memory_ratio": queue.redis_memory_ratio,
+        "eviction_policy": queue.eviction_policy,
     }
 
 
@@ -108,6 +111,7 @@ def _model(model: ModelReading) -> dict[str, Any]:
         "requests_per_min": model.requests_per_min,
         "failures": usage.failed,
         "failures_by_code": dict(usage.failures),
+        "faults": usage.faulted,
         "error_ratio": model.error_ratio,
         "mean_s": latency.mean_s,
         "p50_s": latency.percentile_s(0.5),
@@ -161,7 +165,8 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _host_lines(host: HostReading) -> Iterator[tuple[str, str]]:
-    yield "Processor", f"{host.cpu.used_ratio:.0%} of {host.cpu.cores:g} cores, load {host.cpu.load_average_1m:.2f}"
+    used = "unknown yet" if host.cpu.used_ratio is None else f"{host.cpu.used_ratio:.0%}"
+    yield "Processor", f"{used} of {host.cpu.cores:g} cores, load {host.cpu.load_average_1m:.2f}"
     yield "Memory", f"{host.memory.used_ratio:.0%} of {host.memory.total_bytes / GIB:.1f} GiB"
     if host.swap.total_bytes:
         yield "Swap", f"{host.swap.used_ratio:.0%} of {host.swap.total_bytes / GIB:.1f} GiB"

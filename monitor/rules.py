@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from monitor.alerts import Place, Rule, Severity
 from monitor.settings import MonitorSettings
+from monitor.signals import CIRCUIT_STATES
+from shared.resilience.breaker import BreakerState
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 HOST, FLEET = Place.HOST, Place.FLEET
+REDIS_MEMORY_WARNING, REDIS_MEMORY_CRITICAL = 0.8, 0.95
+"""Shares of Redis' maxmemory. In between the gateways begin to refuse jobs (MAX_REDIS_MEMORY_PERCENT)."""
 
 
 def rules(settings: MonitorSettings) -> tuple[Rule, ...]:
@@ -59,7 +65,11 @@ def rules(settings: MonitorSettings) -> tuple[Rule, ...]:
         while_so("ollama_all_down", "ollama", CRITICAL, "No model server answers"),
         while_so("ollama_host_down", "ollama", WARNING, "The model server {about} does not answer"),
         while_so("model_missing", "queue", CRITICAL, "Jobs want the model {about}, which no host has"),
-        while_so("circuit_open", "circuits", WARNING, "The circuit {about} is open"),
+        # At once, since a circuit opens only after many failures; while it is half open the alert goes on.
+        replace(
+            while_so("circuit_open", "circuits", WARNING, "The circuit {about} is {value}"),
+            for_s=0.0, clear_at=CIRCUIT_STATES[BreakerState.HALF_OPEN], unit="circuit",
+        ),
         above("model_slow", "models", "model_p95_s", s.latency_p95_alert_threshold, WARNING, FLEET,
               f"Calls of {{about}} take {of} at the 95th percentile", "s"),
         above("model_failing", "models", "model_error_ratio", s.error_rate_alert_threshold, CRITICAL, FLEET,
@@ -70,6 +80,10 @@ def rules(settings: MonitorSettings) -> tuple[Rule, ...]:
               f"The longest waiting job has waited {of}", "s"),
         above("dead_letters", "queue", "dead_letters_new", s.dead_letter_alert_threshold, WARNING, FLEET,
               f"Jobs failed for good: {of}", ""),
+        above("redis_memory", "queue", "redis_memory_ratio", REDIS_MEMORY_WARNING, WARNING, FLEET,
+              f"Redis uses {of} of its maxmemory", "ratio"),
+        above("redis_full", "queue", "redis_memory_ratio", REDIS_MEMORY_CRITICAL, CRITICAL, FLEET,
+              f"Redis uses {of} of its maxmemory; new jobs are refused, or soon will be", "ratio"),
         above("cpu", "host", "cpu_ratio", s.cpu_alert_threshold, WARNING, HOST, f"Processor use is {of}", "ratio"),
         above("memory", "host", "memory_ratio", s.memory_alert_threshold, CRITICAL, HOST, f"Memory use is {of}",
               "ratio"),

@@ -58,13 +58,13 @@ class MonitorSettings(BaseServiceSettings):
         60.0, gt=0, description="95th percentile of a model's call times that raises an alert, seconds."
     )
     error_rate_alert_threshold: Ratio = Field(
-        0.1, description="Share of failed calls of a model that raises an alert; a share."
+        0.1, description="Share of a model's calls that fail by its or its host's fault that raises an alert; a share."
     )
     dead_letter_alert_threshold: int = Field(
         10, ge=1, description="New dead letters within MONITOR_WINDOW that raise an alert."
     )
     alert_min_calls: int = Field(
-        10, ge=1, description="Calls within MONITOR_WINDOW before a model's times and failures can raise an alert."
+        20, ge=1, description="Calls within MONITOR_WINDOW before a model's times and failures can raise an alert."
     )
     alert_duration: Seconds = Field(
         60.0, ge=0, le=86400, description="How long a threshold must be passed before its alert fires, seconds."

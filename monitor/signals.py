@@ -1,7 +1,8 @@
 """A snapshot as numbers with names: what the history keeps and the alert rules look at. Pure.
 
 A signal is a metric and what it is about: `disk_ratio` of `/`, `model_p95_s` of `chat:llama3.2`; nothing where there is
-only one. What could not be read has no signal, which is not the same as 0. Conditions are 1 while they hold, else 0.
+only one. What could not be read has no signal, which is not the same as 0. Conditions are 1 while they hold, else 0; a
+half-open circuit is between.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ Signal = tuple[str, str]
 """(metric, what it is about)."""
 Signals = Mapping[Signal, float]
 Found = Iterable[tuple[str, str, float | None]]
+LEAST_FAULTS = 3
+"""With fewer of them a share of failures is chance: it counts as 0."""
+CIRCUIT_STATES = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
 
 def signals(snapshot: Snapshot, *, min_calls: int) -> Signals:
@@ -83,6 +87,7 @@ def _queue(snapshot: Snapshot) -> Found:
     yield "workers", "", len(queue.stats.workers)
     yield "workers_gone", "", float(not queue.stats.workers)
     yield "slots_busy_ratio", "", queue.running / queue.slots if queue.slots else None
+    yield "redis_memory_ratio", "", queue.redis_memory_ratio
     yield "dead_letters", "", queue.stats.dead_letters
     yield "dead_letters_new", "", queue.ended.get(State.DEAD_LETTERED)
     yield from _missing_models(snapshot, queue)
@@ -99,7 +104,7 @@ def _missing_models(snapshot: Snapshot, queue: QueueReading) -> Found:
 
 def _circuits(snapshot: Snapshot) -> Found:
     for circuit in snapshot.circuits or ():
-        yield "circuit_open", circuit.name, float(circuit.state is not BreakerState.CLOSED)
+        yield "circuit_open", circuit.name, CIRCUIT_STATES[circuit.state]
 
 
 def _model(model: ModelReading, min_calls: int) -> Found:
@@ -107,16 +112,16 @@ def _model(model: ModelReading, min_calls: int) -> Found:
     yield "model_requests_per_min", about, model.requests_per_min
     if model.usage.calls >= min_calls:
         yield "model_p95_s", about, model.usage.latency.percentile_s(0.95)
-        yield "model_error_ratio", about, model.error_ratio
+        yield "model_error_ratio", about, model.error_ratio if model.usage.faulted >= LEAST_FAULTS else 0.0
 
 
 _PARTS: tuple[Callable[[Snapshot], Found], ...] = (_host, _gpus, _redis, _ollama, _queue, _circuits)
 METRICS = (
     "cpu_ratio", "load_average", "memory_ratio", "swap_bytes", "disk_ratio", "disk_in_bytes_per_s",
     "disk_out_bytes_per_s", "network_in_bytes_per_s", "network_out_bytes_per_s", "gpu_ratio", "gpu_memory_ratio",
-    "gpu_temperature_celsius", "gpu_power_watts", "redis_latency_s", "redis_down", "ollama_latency_s",
-    "ollama_host_down", "ollama_all_down", "queue_waiting", "queue_oldest_wait_s", "queue_drain_per_s",
-    "queue_ended_per_min", "workers", "workers_gone", "slots_busy_ratio", "dead_letters", "dead_letters_new",
-    "model_missing", "circuit_open", "model_requests_per_min", "model_p95_s", "model_error_ratio",
+    "gpu_temperature_celsius", "gpu_power_watts", "redis_latency_s", "redis_down", "redis_memory_ratio",
+    "ollama_latency_s", "ollama_host_down", "ollama_all_down", "queue_waiting", "queue_oldest_wait_s",
+    "queue_drain_per_s", "queue_ended_per_min", "workers", "workers_gone", "slots_busy_ratio", "dead_letters",
+    "dead_letters_new", "model_missing", "circuit_open", "model_requests_per_min", "model_p95_s", "model_error_ratio",
 )  # fmt: skip
 """Every metric there can be."""

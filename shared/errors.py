@@ -143,6 +143,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class CircuitNotFound(NotFound):
+    """There is no such circuit."""
+
+    code = "circuit_not_found"
+
+
 class OperationNotFound(NotFound):
     """No such operation. It may have been removed after its retention time."""
 

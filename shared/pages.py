@@ -1,7 +1,8 @@
 """A daemon's own pages: who may call each, what they take, and how their errors look.
 
-`/health*` and `/metrics` are open; every other page says which role it needs, and a page that says nothing needs a
-key. The rule is the gateway's (`shared.access`): on loopback, and until the first key is made, all are let in.
+`/health*` and `/metrics` are open; every other page says which role it needs, and one that says nothing needs an
+operator's key, since it shows the fleet. The rule is the gateway's (`shared.access`): on loopback, and until the first
+key is made, all are let in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 
 from shared.access import ANYONE, Caller, KeyWatch, allowed_host_names, check_host, identify, is_loopback
 from shared.api_keys import ApiKey, Role, as_key_store, list_keys
-from shared.envelope import accepted_request_id, error_response
+from shared.envelope import SERVER_NAME, accepted_request_id, error_response
 from shared.errors import (
     ArrieroError,
     BadRequest,
@@ -53,8 +54,8 @@ class Page:
     method: str
     path: str
     handler: Handler
-    role: Role = Role.INFERENCE
-    """Inference is the least role that a key can have: any key will do."""
+    role: Role = Role.OPERATOR
+    """The least that the caller's key must have."""
 
 
 async def read_body(request: web.Request, fields: type[T], *, may_be_empty: bool = False) -> T:
@@ -126,6 +127,7 @@ class PageGuard:
             record = ArrieroError("Something went wrong; the log has it under this request id.").record()
             response = _refuse(record, request_id)
         response.headers["x-request-id"] = request_id
+        response.headers["Server"] = SERVER_NAME
         caller = request.get(CALLER)
         if caller is not None and request.method not in _READING:
             log.info(

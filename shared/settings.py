@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -60,7 +60,10 @@ def parse_ratio(value: Any) -> Any:
         amount = float(number)
     except ValueError:
         raise ValueError("expected a share such as 0.85, 85 or 85%") from None
-    return amount / 100 if percent or amount > 1 else amount
+    share = amount / 100 if percent or amount > 1 else amount
+    if not 0 <= share <= 1:
+        raise ValueError("expected a share from 0 to 1, or from 0 to 100%, such as 0.85, 85 or 85%")
+    return share
 
 
 def split_list(value: Any) -> Any:
@@ -88,6 +91,27 @@ Ratio = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_ratio)]
 NameList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 ModelChains = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(split_chains)]
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def check_redis_url(url: str) -> str:
+    """The URL as it is. Raises ValueError, without a password in it, where redis-py would fail later or guess."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in REDIS_SCHEMES:
+        raise ValueError(f"expected {', '.join(f'{one}://' for one in REDIS_SCHEMES)}, not {scheme or 'no scheme'}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("expected a host and a port of 1 to 65535, such as redis://localhost:6379/9") from None
+    if port == 0:
+        raise ValueError("port 0 is no port; write 1 to 65535, such as redis://localhost:6379/9")
+    path = "" if scheme == "unix" else parts.path.strip("/")
+    database = parse_qs(parts.query).get("db", [path])[0]
+    if database and not (database.isascii() and database.isdigit()):
+        raise ValueError(f"the database is a number, such as redis://localhost:6379/9, not {database}")
+    return url
+
+
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
 """From the most to say to the least."""
@@ -191,10 +215,12 @@ class BaseServiceSettings(LayeredSettings):
     def _secrets_from_files(cls, values: Any) -> Any:
         return read_secret_files(values, {"redis_password": "redis_password_file"})
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_can_be_at(cls, url: str) -> str:
+        return check_redis_url(url)
+
     def conflicts(self) -> Iterator[str]:
-        scheme = urlsplit(self.redis_url).scheme
-        if scheme not in REDIS_SCHEMES:
-            yield f"REDIS_URL: expected {', '.join(f'{one}://' for one in REDIS_SCHEMES)}, not {scheme or 'no scheme'}."
         for entry in self.redis_sentinels:
             if not entry.rpartition(":")[2].isdigit():
                 yield f"REDIS_SENTINELS: {entry} has no port; write host:port, such as {entry}:26379."

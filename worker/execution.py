@@ -174,7 +174,12 @@ class Execution:
         # The manager decides how long models stay, not the caller.
         request = replace(request, keep_alive=self._stay_s(route.model))
         with self._hosts.lease(route) as lease, self._observe.call(job) as seen:
-            answer = await self._call(lease, job, request, timeouts, seen)
+            try:
+                answer = await self._call(lease, job, request, timeouts, seen)
+            except BackendTimeout as error:
+                if _ran_out_of_time(error, trip):
+                    seen.out_of_time()
+                raise
         answer.backend = route.host
         if is_fallback and isinstance(answer, TextAnswer):
             answer.fallback_from = trip.request.model

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import structlog
 
-from shared.errors import ArrieroError, ErrorRecord, ModelNotFound
+from shared.errors import ArrieroError, ErrorRecord, JobExpired, ModelNotFound
 from shared.queue.running import RunningJob
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
@@ -124,13 +124,14 @@ class Observation:
 class ObservedCall:
     """One call of a backend, from its start to its end."""
 
-    __slots__ = ("_began", "_first_token_s", "_job", "_observation", "_timings", "_usage")
+    __slots__ = ("_began", "_first_token_s", "_is_cut", "_job", "_observation", "_timings", "_usage")
 
     def __init__(self, observation: Observation, job: RunningJob) -> None:
         self._observation = observation
         self._job = job
         self._began = 0.0
         self._first_token_s: float | None = None
+        self._is_cut = False
         self._usage = Usage()
         self._timings = Timings()
 
@@ -142,6 +143,10 @@ class ObservedCall:
         """The answer has begun."""
         self._first_token_s = time.monotonic() - self._began
         self._observation.first_token(self._job, self._first_token_s)
+
+    def out_of_time(self) -> None:
+        """The job's own deadline ends the call, which says nothing against the model or its host."""
+        self._is_cut = True
 
     def answered(self, usage: Usage, timings: Timings) -> None:
         """The answer is whole."""
@@ -161,7 +166,7 @@ class ObservedCall:
         call = Call(
             kind=self._job.kind,
             seconds=time.monotonic() - self._began,
-            error=error.code if error is not None else "",
+            error=JobExpired.code if self._is_cut else error.code if error is not None else "",
             first_token_s=self._first_token_s,
             tokens_in=self._usage.prompt_tokens,
             tokens_out=self._usage.completion_tokens,

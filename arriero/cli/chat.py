@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
+from arriero.cli.answer import Piece, PrintedAnswer
 from arriero.cli.connection import Url, chat_model, client
 from arriero.cli.failures import EXIT_INTERRUPTED, CommandFailed
 from arriero.cli.output import Json, print_json, print_json_line
@@ -53,6 +54,16 @@ def chat(
 def show_events(events: Iterator[Event]) -> None:
     """Tokens on stdout as they come; waiting and restarts on stderr, where they do not disturb a pipe."""
     notes = Console(stderr=True, highlight=False, emoji=False)
+    answer = PrintedAnswer()
+
+    def write(piece: Piece) -> None:
+        if piece.anew:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            notes.print("(the worker was lost; the answer starts over, in other words)")
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+
     waiting: Status | None = notes.status("waiting for a worker") if notes.is_terminal else None
     if waiting:
         waiting.start()
@@ -68,14 +79,14 @@ def show_events(events: Iterator[Event]) -> None:
                 case Chunk():
                     if waiting:
                         waiting.stop()
-                    sys.stdout.write(event.text)
-                    sys.stdout.flush()
+                    write(answer.add(event.text))
                 case Restart():
-                    sys.stdout.write("\n")
-                    notes.print("(the worker was lost; the answer starts over on another one)")
+                    answer.restarted()
                 case Ended():
                     if waiting:
                         waiting.stop()
+                    if event.job.succeeded:
+                        write(answer.finish())
                     sys.stdout.write("\n")
                     if not event.job.succeeded:
                         raise JobFailed(event.job)

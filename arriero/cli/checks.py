@@ -112,9 +112,13 @@ def redis(stats: QueueStats, memory: Mapping[str, Any]) -> Iterator[Finding]:
 def queue(stats: QueueStats, circuits: Iterable[CircuitView]) -> Iterator[Finding]:
     count = len(stats.workers)
     remedy = "" if count else "make run, or python -m worker"
-    yield Finding(Section.WORKERS, "workers", "ok" if count else "warn", f"{count} alive", remedy)
+    yield Finding(Section.WORKERS, "workers", "ok" if count else "fail", f"{count} alive", remedy)
     yield _waiting(stats)
-    opened = [circuit.name for circuit in circuits if circuit.state == "open"]
+    opened = [
+        circuit.name if circuit.state == "open" else f"{circuit.name} (half-open)"
+        for circuit in circuits
+        if circuit.state != "closed"
+    ]
     yield Finding(
         Section.CIRCUITS, "circuits", "warn" if opened else "ok", ", ".join(opened) or "all closed",
         "mend what they call; they heal by themselves, or now: arriero circuits reset --all" if opened else "",
@@ -155,3 +159,12 @@ def service(name: str, url: str, state: str, detail: str) -> Finding:
     """`state` as `arriero health` has it."""
     remedy = "" if state == "ok" else f"make run, or make {name.partition('-')[0]}; its log says why it ended"
     return Finding(Section.SERVICES, name, "ok" if state == "ok" else "warn", f"{url} {detail}", remedy)
+
+
+def key(given: bool, refusal: str = "") -> Finding:
+    """`refusal`: what the gateway said to a call with the key, or without one; empty if it took it."""
+    if refusal:
+        remedy = "set ARRIERO_API_KEY; `arriero keys create --tenant <name> --role inference` makes a key"
+        return Finding(Section.CONFIGURATION, "API key", "fail", refusal, remedy)
+    found = "the gateway takes it" if given else "the gateway asks for none"
+    return Finding(Section.CONFIGURATION, "API key", "ok", found)

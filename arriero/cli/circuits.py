@@ -105,13 +105,13 @@ async def _status() -> list[CircuitView]:
 async def _reset(name: str | None) -> list[CircuitView]:
     from arriero.cli import redis_access
     from arriero.cli.failures import CommandFailed
-    from shared.errors import BadRequest
+    from shared.errors import BadRequest, CircuitNotFound
     from shared.resilience.circuit_admin import CircuitAdmin
 
     async with redis_access.queue() as queue:
         try:
             return await CircuitAdmin(queue.redis, queue.keys).reset(name)
-        except BadRequest as exc:
+        except (BadRequest, CircuitNotFound) as exc:
             raise CommandFailed(exc.message) from exc
 
 

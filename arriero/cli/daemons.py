@@ -14,19 +14,21 @@ from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
 from arriero.settings import StackSettings
 
 ANSWER_S = 30.0
+LOOK_S = 3.0
+"""For who looks at everything at once and would rather miss a part than wait."""
 
 
 class Daemon:
     """One daemon's pages; use as a context manager. Calls raise ApiError, and CommandFailed when it does not answer."""
 
-    def __init__(self, service: Literal["manager", "monitor"], given_url: str = "") -> None:
+    def __init__(self, service: Literal["manager", "monitor"], given_url: str = "", answer_s: float = ANSWER_S) -> None:
         settings = StackSettings()
         self._service = service
         self._url = service_url(settings, service, given_url or getattr(settings, f"arriero_{service}_url"))
         key = settings.arriero_api_key.get_secret_value()
         self._http = httpx.Client(
             base_url=self._url,
-            timeout=httpx.Timeout(ANSWER_S, connect=5.0),
+            timeout=httpx.Timeout(answer_s, connect=min(5.0, answer_s)),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             trust_env=False,
         )

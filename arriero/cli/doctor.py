@@ -6,25 +6,29 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from arriero.cli import checks, config, connection
 from arriero.cli.checks import Finding, Section
-from arriero.cli.failures import EXIT_CONFIG, CommandFailed
+from arriero.cli.daemons import LOOK_S
+from arriero.cli.failures import EXIT_CONFIG, CommandFailed, describe
 from arriero.cli.health import probe, service_urls
 from arriero.cli.output import Json, console, print_json, print_table, status
+from arriero.client import Client
+from arriero.errors import ApiError, GatewayUnreachable
 from arriero.settings import StackSettings
 
 if TYPE_CHECKING:
     from shared.queue.stats import QueueStats
     from shared.resilience.circuits import CircuitView
-
-OLLAMA_S = 5.0
 
 
 def doctor(as_json: Json = False) -> None:
@@ -37,8 +41,11 @@ def doctor(as_json: Json = False) -> None:
         lambda: _redis(settings),
         lambda: _ollama(settings),
         _services,
+        lambda: _key(settings),
     ]
-    findings = [finding for check in look for finding in check()]
+    # All at once: what hangs is waited for once, not in turn.
+    with ThreadPoolExecutor(len(look)) as pool:
+        findings = list(chain.from_iterable(pool.map(lambda check: list(check()), look)))
     if as_json:
         print_json([_public(finding) for finding in findings])
     else:
@@ -83,6 +90,9 @@ def _disk(settings: StackSettings) -> Iterator[Finding]:
 def _redis(settings: StackSettings) -> Iterator[Finding]:
     try:
         stats, memory, circuits = asyncio.run(_ask_redis())
+    except ValidationError as exc:
+        yield Finding(Section.REDIS, "Redis", "fail", "cannot be asked: its settings are wrong", describe(exc)[0])
+        return
     except CommandFailed as exc:
         yield Finding(Section.REDIS, "Redis", "fail", "does not answer", str(exc))
         if not settings.redis_url:
@@ -112,16 +122,36 @@ def _startable() -> Finding:
 
 def _ollama(settings: StackSettings) -> Iterator[Finding]:
     run = connection.this_stack(settings)
-    for url in run.ollama_urls if run and run.ollama_urls else settings.ollama_hosts:
-        try:
-            models = httpx.get(url + "/api/tags", timeout=OLLAMA_S, trust_env=False).json().get("models") or []
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
-            yield checks.ollama(url, None)
-            continue
-        yield checks.ollama(url, [str(model.get("name")) for model in models])
+    urls = run.ollama_urls if run and run.ollama_urls else settings.ollama_hosts
+    with ThreadPoolExecutor(8) as pool:
+        yield from pool.map(_ask_ollama, urls)
+
+
+def _ask_ollama(url: str) -> Finding:
+    try:
+        models = httpx.get(url + "/api/tags", timeout=LOOK_S, trust_env=False).json().get("models") or []
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
+        return checks.ollama(url, None)
+    return checks.ollama(url, [str(model.get("name")) for model in models])
 
 
 def _services() -> Iterator[Finding]:
-    for name, url in service_urls().items():
-        found = probe(name, url)
-        yield checks.service(name, url, found.state, found.detail)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda item: probe(*item), service_urls().items()):
+            yield checks.service(found.service, found.url, found.state, found.detail)
+
+
+def _key(settings: StackSettings) -> Iterator[Finding]:
+    """Whether the gateway lets the command in; nothing where it cannot be asked, which the services' check tells."""
+    given = settings.arriero_api_key.get_secret_value()
+    with Client(connection.gateway_url(settings), given or None, LOOK_S, max_retries=0) as gateway:
+        try:
+            gateway.list(limit=1)
+        except ApiError as exc:
+            if exc.status not in (401, 403):
+                return
+            yield checks.key(bool(given), exc.message)
+        except GatewayUnreachable:
+            return
+        else:
+            yield checks.key(bool(given))

@@ -11,6 +11,7 @@ from arriero.errors import ApiError, ArrieroClientError, GatewayUnreachable
 from shared.settings_sources import UnreadableConfig
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
@@ -27,7 +28,7 @@ class CommandFailed(Exception):
 
 def reported() -> tuple[type[BaseException], ...]:
     """What `report` has words for. Anything else is a defect and keeps its traceback."""
-    return (CommandFailed, ArrieroClientError, UnreadableConfig, ValidationError)
+    return (CommandFailed, ArrieroClientError, UnreadableConfig, ValidationError, UnicodeDecodeError)
 
 
 def report(exc: BaseException) -> int:
@@ -51,6 +52,8 @@ def describe(exc: BaseException) -> tuple[str, int]:
         # Without the values: one of them may be a secret.
         faults = exc.errors(include_url=False, include_input=False, include_context=False)
         return "; ".join(_describe_fault(fault["loc"], fault["msg"]) for fault in faults), EXIT_CONFIG
+    if isinstance(exc, UnicodeDecodeError):
+        return f"what is read here must be UTF-8 text; byte {exc.start} is not", EXIT_USAGE
     if isinstance(exc, UnreadableConfig):
         return str(exc), EXIT_CONFIG
     return str(exc), EXIT_FAILED

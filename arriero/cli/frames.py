@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from arriero.cli.daemons import Daemon
-from arriero.cli.failures import CommandFailed
+from arriero.cli.daemons import LOOK_S, Daemon
+from arriero.cli.failures import CommandFailed, describe
 from arriero.errors import ApiError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ENDINGS = ("succeeded", "dead_lettered", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """`at` in seconds of a clock that only goes forward. None: could not be read."""
+    """`at` in Unix seconds. None: could not be read."""
 
     at: float
     queue: QueueStats | None = None
@@ -55,7 +55,7 @@ async def read_frame() -> Frame:
     )
     stats, circuits = queue
     return Frame(
-        at=time.monotonic(), queue=stats, circuits=circuits, models=models, readings=readings, problems=sorted(problems)
+        at=time.time(), queue=stats, circuits=circuits, models=models, readings=readings, problems=sorted(problems)
     )
 
 
@@ -73,8 +73,10 @@ async def _queue(problems: list[str]) -> tuple[QueueStats | None, Sequence[Circu
 
 def _page(service: Literal["manager", "monitor"], path: str, problems: list[str]) -> Mapping[str, Any] | None:
     try:
-        with Daemon(service) as daemon:
+        with Daemon(service, answer_s=LOOK_S) as daemon:
             return daemon.get(path)
-    except (CommandFailed, ApiError) as exc:
+    except CommandFailed as exc:
         problems.append(str(exc))
-        return None
+    except ApiError as exc:
+        problems.append(f"the {service}: {describe(exc)[0]}")
+    return None

@@ -10,11 +10,10 @@ import typer
 from rich.markup import escape
 
 from arriero.cli.connection import Url, gateway_url, service_url, this_stack
+from arriero.cli.daemons import LOOK_S
 from arriero.cli.failures import EXIT_DEGRADED, EXIT_UNAVAILABLE
 from arriero.cli.output import Json, console, print_json, print_table, status
 from arriero.settings import StackSettings
-
-PROBE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def service_urls(given_gateway: str = "") -> dict[str, str]:
 
 def probe(service: str, url: str) -> ServiceHealth:
     try:
-        response = httpx.get(url + "/health/ready", timeout=PROBE_S, trust_env=False)
+        response = httpx.get(url + "/health/ready", timeout=LOOK_S, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         return ServiceHealth(service, url, "down", f"does not answer ({exc or type(exc).__name__})")
     detail = _detail(response)

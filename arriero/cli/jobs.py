@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,9 @@ def list_jobs(
     ]
     print_table(("job", "status", "type", "model", "priority", "created", "attempts"), rows)
     if page.next_cursor:
-        console().print(f"more: arriero jobs list --cursor {page.next_cursor}")
+        chosen = {"--status": status_, "--model": model, "--limit": str(limit), "--url": url}
+        same = shlex.join(word for option, value in chosen.items() if value for word in (option, value))
+        console().print(escape(f"more: arriero jobs list {same} --cursor {page.next_cursor}"))
 
 
 @app.command()

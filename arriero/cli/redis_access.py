@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from redis.exceptions import RedisError
+
 from arriero.cli.connection import this_stack
 from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
 from arriero.settings import StackSettings
+from arriero.stack.runfile import without_password
 from shared.errors import QueueUnavailable
 from shared.queue.client import QueueClient
 from shared.settings import BaseServiceSettings
@@ -32,18 +35,22 @@ async def queue() -> AsyncIterator[QueueClient]:
     try:
         connected = await QueueClient.connect(settings)
         try:
-            await connected.ping()
+            try:
+                await connected.ping()
+            except (RedisError, UnicodeError) as exc:
+                # UnicodeError: a name that is none, such as a..b.
+                raise CommandFailed(
+                    f"what answers at {without_password(settings.redis_url)} is no Redis for us ({exc}): correct "
+                    "REDIS_URL, REDIS_USERNAME or REDIS_PASSWORD",
+                    EXIT_UNAVAILABLE,
+                ) from exc
             yield connected
         finally:
             await connected.aclose()
     except QueueUnavailable as exc:
+        why = f" ({exc.__cause__})" if exc.__cause__ else ""
         raise CommandFailed(
-            f"Redis does not answer at {_without_password(settings.redis_url)}: start it (`make run` does), "
-            "or say where it is with REDIS_URL",
+            f"Redis does not answer at {without_password(settings.redis_url)}{why}: start it (`make run` does), "
+            "or say with REDIS_URL where it is, user and password included",
             EXIT_UNAVAILABLE,
         ) from exc
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

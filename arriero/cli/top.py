@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arriero.cli.circuits import STYLES
-from arriero.cli.failures import EXIT_UNAVAILABLE
+from arriero.cli.failures import EXIT_DEGRADED, EXIT_UNAVAILABLE
 from arriero.cli.frames import Frame, per_second, read_frame
 from arriero.cli.output import Json, print_json, seconds, size
 from shared.plurals import counted
@@ -47,6 +47,8 @@ def top(
             console.print(draw(frame, None, console.width))
         if frame.queue is None:
             raise typer.Exit(EXIT_UNAVAILABLE)
+        if frame.problems or not frame.queue.workers:
+            raise typer.Exit(EXIT_DEGRADED)
         return
     with suppress(KeyboardInterrupt):
         asyncio.run(_watch(console, interval))
@@ -130,8 +132,9 @@ def _hosts(readings: Mapping[str, Any]) -> Iterator[str]:
     host = readings["host"]
     if host is not None:
         memory, cpu = host["memory"], host["cpu"]
+        used = "-" if cpu["used_ratio"] is None else f"{cpu['used_ratio']:.0%}"
         yield (
-            f"[bold]host[/]     {escape(host['name'])}: processors {cpu['used_ratio']:.0%} of {cpu['cores']:g}, memory "
+            f"[bold]host[/]     {escape(host['name'])}: processors {used} of {cpu['cores']:g}, memory "
             f"{memory['used_ratio']:.0%} of {size(memory['total_bytes'])}"
         )
     for gpu in readings["gpu"] or ():

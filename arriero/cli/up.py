@@ -26,6 +26,8 @@ def up(
     from arriero.stack.session import UpOptions, run_stack
     from arriero.stack.terminal import Terminal
 
+    # What comes into being, Redis' files and logs among it, holds prompts and answers: nobody else's business.
+    os.umask(0o077)
     settings = StackSettings()
     options = UpOptions(workers=workers, smoke=smoke, exit_after_smoke=exit_after_smoke, quiet=quiet)
     terminal = Terminal(quiet=quiet)

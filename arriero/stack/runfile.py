@@ -11,10 +11,18 @@ from typing import IO
 
 import psutil
 
+from arriero.settings import STATE_DIR_NAME
+
+OWNER_ONLY = 0o700
+"""Mode of directories with data, addresses and logs in them."""
+
 
 @dataclass(slots=True)
 class RunFile:
-    """Where the parts of one running stack are. `born` are the processes' creation times, to tell a reused pid."""
+    """Where the parts of one running stack are. `born` are the processes' creation times, to tell a reused pid.
+
+    `redis_url` is without a password: who starts a stack on a Redis that asks for one has it in the settings.
+    """
 
     up_pid: int
     redis_url: str = ""
@@ -28,6 +36,8 @@ class RunFile:
 def write_run_file(directory: Path, run: RunFile) -> None:
     """Replaces the file in one step: a reader sees the old or the new one, never half of it."""
     temporary = directory / "run.json.new"
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
     temporary.write_text(json.dumps(asdict(run), indent=2) + "\n")
     temporary.replace(directory / "run.json")
 
@@ -55,7 +65,7 @@ def take_lock(directory: Path) -> IO[str] | None:
 
     The kernel frees it with the process, so a killed `arriero up` leaves no stale lock.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     handle = (directory / "up.lock").open("a")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,6 +73,12 @@ def take_lock(directory: Path) -> IO[str] | None:
         handle.close()
         return None
     return handle
+
+
+def close_to_others(directory: Path) -> None:
+    """Our own directory may have been made by somebody who left it open; a place the user chose stays as it is."""
+    if directory.name == STATE_DIR_NAME:
+        directory.chmod(OWNER_ONLY)
 
 
 def lock_is_held(directory: Path) -> bool:
@@ -86,3 +102,11 @@ def end_leftovers(run: RunFile) -> list[str]:
                 process.wait(timeout=3)
                 ended.append(name)
     return ended
+
+
+def without_password(url: str) -> str:
+    """A Redis URL that says where, and not as whom: without user, password, and options but the database."""
+    scheme, separator, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    database = next((f"?{option}" for option in query.split("&") if option.startswith("db=")), "")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{database}"

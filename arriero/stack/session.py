@@ -17,7 +17,17 @@ from arriero.settings import StackSettings, child_environment, command_name
 from arriero.stack import farewell, ports, redis_server, smoke
 from arriero.stack.child import Child
 from arriero.stack.plan import STOP_REDIS, Plan, service_plans, simulator_plan
-from arriero.stack.runfile import RunFile, end_leftovers, read_run_file, remove_run_file, take_lock, write_run_file
+from arriero.stack.runfile import (
+    OWNER_ONLY,
+    RunFile,
+    close_to_others,
+    end_leftovers,
+    read_run_file,
+    remove_run_file,
+    take_lock,
+    without_password,
+    write_run_file,
+)
 from arriero.stack.supervisor import Member, StackFailed, Supervisor
 from arriero.stack.terminal import Terminal
 from shared.settings import BaseServiceSettings
@@ -96,7 +106,7 @@ class Session:
         """Redis' URL, started if none is configured; empty when the services' own settings are to be used."""
         if self.settings.redis_url or self.settings.redis_sentinels:
             with self._timed("Redis"):
-                self.run.redis_url = self.settings.redis_url
+                self.run.redis_url = without_password(self.settings.redis_url)
                 await self._redis_answers("the Redis of REDIS_URL", REDIS_ANSWERS_WITHIN_S)
             return ""
         try:
@@ -105,6 +115,7 @@ class Session:
             raise StackFailed(str(exc)) from exc
         data_dir = self.directory / "redis"
         data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.chmod(OWNER_ONLY)
         with self._timed("Redis"):
             url = await self._start_redis(choice, ports.preferred_or_free(self.settings.arriero_redis_port), data_dir)
             if not url:
@@ -222,6 +233,7 @@ async def run_stack(
             "or set ARRIERO_STATE_DIR to another place"
         )
         return EXIT_FAILED
+    close_to_others(directory)
     with lock:
         previous = read_run_file(directory)
         if previous is not None and (names := end_leftovers(previous)):

@@ -122,7 +122,7 @@ ROUTES = [
         tag="Operations",
         body=CircuitReset,
         answers={200: "CircuitList"},
-        errors=(503,),
+        errors=(404, 503),
     ),
     Route(
         method="POST",

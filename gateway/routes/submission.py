@@ -32,9 +32,9 @@ MetadataText = Annotated[str, StringConstraints(max_length=512)]
 
 
 class JobOptions(BaseModel):
-    """What every job can be told."""
+    """What every job can be told. A misspelt option is refused: ignored, it would cost the job its priority unseen."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     priority: Literal["high", "normal", "low"] = "normal"
     delay_seconds: float = Field(

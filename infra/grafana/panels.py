@@ -93,10 +93,6 @@ def document(dashboard: Dashboard) -> Json:
     }
 
 
-_LINK = {"type": "dashboards", "tags": ["arriero"], "title": "Arriero", "asDropdown": True, "keepTime": True}
-"""From each dashboard to all of ours."""
-
-
 def _variable(variable: Variable) -> Json:
     return {
         "name": variable.name,

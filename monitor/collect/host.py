@@ -21,6 +21,8 @@ class Totals(NamedTuple):
     """What only ever grows, at a moment of the monotonic clock."""
 
     at: float
+    cpu_s: tuple[float, float]
+    """Of the machine's processors together: busy, and in all."""
     limited_cpu_s: float | None
     disk: tuple[int, int] | None
     network: tuple[int, int] | None
@@ -38,7 +40,8 @@ class HostCollector:
     def read(self) -> HostReading:
         """Raises OSError for a disk path that is not there."""
         quota = cgroup.cpu_limit(self._root)
-        now = Totals(time.monotonic(), None if quota is None else quota.used_s, _disk_bytes(), _network_bytes())
+        limited_cpu_s = None if quota is None else quota.used_s
+        now = Totals(time.monotonic(), _cpu_seconds(), limited_cpu_s, _disk_bytes(), _network_bytes())
         before, self._before = self._before or now, now
         elapsed_s = now.at - before.at
         return HostReading(
@@ -63,16 +66,29 @@ def flow(before: tuple[int, int] | None, now: tuple[int, int] | None, elapsed_s:
 
 
 def _cpu(quota: cgroup.CpuLimit | None, before: Totals, now: Totals) -> CpuReading:
-    machine_ratio = psutil.cpu_percent(interval=None) / 100
     machine_cores = float(psutil.cpu_count() or 1)
     load = os.getloadavg()[0]
     if quota is None or quota.cores >= machine_cores:
-        return CpuReading(used_ratio=machine_ratio, cores=machine_cores, load_average_1m=load)
-    used_ratio = 0.0
+        return CpuReading(used_ratio=_share(before.cpu_s, now.cpu_s), cores=machine_cores, load_average_1m=load)
+    used_ratio = None
     if before.limited_cpu_s is not None and now.at > before.at:
-        used_ratio = (quota.used_s - before.limited_cpu_s) / (now.at - before.at) / quota.cores
-    # A quota is given out in slices, so a short look can see a little more than all of it.
-    return CpuReading(used_ratio=min(1.0, used_ratio), cores=quota.cores, load_average_1m=load, limited=True)
+        # A quota is given out in slices, so a short look can see a little more than all of it.
+        used_ratio = min(1.0, (quota.used_s - before.limited_cpu_s) / (now.at - before.at) / quota.cores)
+    return CpuReading(used_ratio=used_ratio, cores=quota.cores, load_average_1m=load, limited=True)
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """psutil's own percentage is kept by thread, and readings take turns among threads."""
+    times = psutil.cpu_times()
+    # Guests' time is in the users' already.
+    all_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return all_s - times.idle - getattr(times, "iowait", 0.0), all_s
+
+
+def _share(before: tuple[float, float], now: tuple[float, float]) -> float | None:
+    """Of the time between two (busy, all) totals, the busy part; None where no time has passed."""
+    busy_s, all_s = now[0] - before[0], now[1] - before[1]
+    return min(1.0, max(0.0, busy_s / all_s)) if all_s > 0 else None
 
 
 def _memory(root: Path) -> MemoryReading:

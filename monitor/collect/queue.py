@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from monitor.readings import QueueReading
 from shared.jobs import State
-from shared.queue.client import QueueClient
+from shared.queue.client import ANSWER_WITHIN_S, QueueClient
+from shared.queue.connection import within
 from shared.usage.window import Window
 
 ENDS = tuple(state for state in State if state.is_terminal)
@@ -23,11 +24,16 @@ class QueueCollector:
     async def read(self) -> QueueReading:
         stats = await self._queue.stats()
         unfinished = await self._queue.unfinished_by_model()
+        memory = await within(ANSWER_WITHIN_S, lambda: self._queue.redis.info("memory"))
         ends = {str(state): stats.counters.get(state, 0) for state in ENDS}
         compared = self._window.compare(time.monotonic(), ends)
-        if compared is None:
-            return QueueReading(stats=stats, unfinished_by_model=unfinished)
-        window_s, before = compared
-        # A Redis that came back empty counts from 0 again.
-        ended = {state: max(0, total - before[state]) for state, total in ends.items()}
-        return QueueReading(stats=stats, window_s=window_s, ended=ended, unfinished_by_model=unfinished)
+        window_s, before = compared if compared is not None else (0.0, ends)
+        return QueueReading(
+            stats=stats,
+            window_s=window_s,
+            # A Redis that came back empty counts from 0 again.
+            ended={state: max(0, total - before[state]) for state, total in ends.items()} if window_s else {},
+            unfinished_by_model=unfinished,
+            redis_limit_bytes=memory["maxmemory"],
+            eviction_policy=memory["maxmemory_policy"],
+        )

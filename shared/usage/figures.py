@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.telemetry.metrics import LATENCY_BUCKETS_S
+from shared.usage.faults import is_fault
 
 BUCKETS = len(LATENCY_BUCKETS_S) + 1
 
@@ -82,6 +83,16 @@ class OperationUsage:
     def failed(self) -> int:
         """Failures of all codes."""
         return sum(self.failures.values())
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """Those of the failures that are the model's or its host's, by code."""
+        return {code: count for code, count in self.failures.items() if is_fault(code)}
+
+    @property
+    def faulted(self) -> int:
+        """Faults of all codes."""
+        return sum(self.faults.values())
 
     @property
     def seconds_total(self) -> float:

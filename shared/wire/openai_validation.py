@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -31,7 +33,15 @@ def validate(model_cls: type[ModelT], data: object) -> ModelT:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False)[0]
         param = _path(first)
-        raise BadRequest(f"`{param or 'body'}`: {_complaint(first, param)}.", param=param or None) from None
+        complaint = _complaint(first, param)
+        if first["type"] == "extra_forbidden":
+            complaint = "is not known here" + (_near(param, model_cls.model_fields) if len(first["loc"]) == 1 else "")
+        raise BadRequest(f"`{param or 'body'}`: {complaint}.", param=param or None) from None
+
+
+def _near(name: str, fields: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, fields, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _path(error: ErrorDetails) -> str:

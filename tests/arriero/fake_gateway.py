@@ -55,6 +55,8 @@ class FakeGateway:
     """Jobs succeed with `answer` unless told otherwise."""
 
     url: str = ""
+    key: str = ""
+    """The only API key that it takes; empty: it asks for none."""
     answer: tuple[str, ...] = ANSWER
     end_as: str = "succeeded"
     hold: bool = False
@@ -108,6 +110,8 @@ class FakeGateway:
     @web.middleware
     async def _front(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.seen.append(request)
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": {"message": "No such key.", "code": "invalid_api_key"}}, status=401)
         if self.refuse:
             status, code, headers = self.refuse.popleft()
             error = {"message": f"refused with {code}", "type": "some_error", "code": code, "param": "model"}

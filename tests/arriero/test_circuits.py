@@ -38,6 +38,7 @@ async def test_what_it_does_not_understand(tmp_path: Path, redis_url: str) -> No
     for arguments, says in (
         (("reset",), "--all"),
         (("reset", NAME, "--all"), "--all"),
+        (("reset", NAME), "Nothing to reset"),
         (("force-open", NAME, "--for", "600"), "unit"),
         (("force-open", "llama2"), "chat:<model>@<host:port>"),
         (("force-open", NAME, "--for", "8d"), "604800"),

@@ -62,7 +62,7 @@ class Command:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
+            out, err = await asyncio.wait_for(process.communicate(stdin.encode(errors="surrogateescape")), 30)
         finally:
             if process.returncode is None:
                 process.kill()

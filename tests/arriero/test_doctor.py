@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,6 +105,12 @@ def test_open_circuits_are_named() -> None:
     (trouble,) = [finding for finding in checks.queue(stats(), [opened]) if finding.state != "ok"]
     assert trouble.detail == "host:a:1"
     assert trouble.see == "docs/troubleshooting.md#open-circuits"
+    half = checks.queue(stats(), [replace(opened, state=BreakerState.HALF_OPEN)])
+    assert [finding.detail for finding in half if finding.state != "ok"] == ["host:a:1 (half-open)"]
+
+
+def test_without_a_worker_nothing_works() -> None:
+    assert troubles(list(checks.queue(stats(workers=[]), []))) == {Section.WORKERS: "fail"}
 
 
 def test_models() -> None:

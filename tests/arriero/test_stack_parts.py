@@ -6,13 +6,24 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from arriero.settings import StackSettings, state_dir
 from arriero.stack import farewell, ports
 from arriero.stack.child import LISTENING, describe_exit
 from arriero.stack.plan import STOP_GATEWAY, STOP_WORKERS, service_plans
 from arriero.stack.redis_server import server_command
 from arriero.stack.restarts import RestartBudget
-from arriero.stack.runfile import RunFile, lock_is_held, read_run_file, running_stack, take_lock, write_run_file
+from arriero.stack.runfile import (
+    RunFile,
+    close_to_others,
+    lock_is_held,
+    read_run_file,
+    running_stack,
+    take_lock,
+    without_password,
+    write_run_file,
+)
 
 
 def settings(**values: object) -> StackSettings:
@@ -116,6 +127,33 @@ def test_one_stack_at_a_time_and_run_json_counts_only_while_it_runs(tmp_path: Pa
         assert run is not None
         assert run.pids == {"gateway": 7}
     assert not lock_is_held(tmp_path)
+
+
+def test_what_a_stack_writes_is_for_its_owner(tmp_path: Path) -> None:
+    place = tmp_path / ".arriero"
+    with take_lock(place) or pytest.fail("nobody else has it"):
+        assert place.stat().st_mode & 0o777 == 0o700
+        (place / "run.json.new").touch(mode=0o644)
+        write_run_file(place, RunFile(up_pid=1))
+        assert (place / "run.json").stat().st_mode & 0o777 == 0o600
+    for folder, mode in ((place, 0o700), (tmp_path, 0o755)):
+        folder.chmod(0o755)
+        close_to_others(folder)
+        assert folder.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://user:hunter2@far:6379/9", "redis://far:6379/9"),
+        ("rediss://:a@b@far/9?password=hunter2&db=3", "rediss://far/9?db=3"),
+        ("unix:///run/redis.sock?db=2&password=hunter2", "unix:///run/redis.sock?db=2"),
+        ("redis://far", "redis://far"),
+        ("", ""),
+    ],
+)
+def test_where_redis_is_without_the_password(url: str, said: str) -> None:
+    assert without_password(url) == said
 
 
 def test_a_run_json_that_is_not_ours_is_ignored(tmp_path: Path) -> None:

@@ -140,6 +140,10 @@ def test_from_nothing_to_an_answer_and_away_again(stack: Stack) -> None:
     assert stack.processes() == []
     assert not (stack.state / "run.json").exists()
     assert time.monotonic() - began < UP_WITHIN_S
+    # What is left holds prompts and answers.
+    left = [stack.state, *stack.state.rglob("*")]
+    assert any(path.suffix == ".aof" for path in left)
+    assert [path for path in left if path.stat().st_mode & 0o077] == []
 
 
 def test_a_day_with_the_stack(stack: Stack) -> None:

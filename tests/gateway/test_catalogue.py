@@ -44,6 +44,7 @@ def test_the_refusal_helps() -> None:
     message = not_found("lama3.2", ["llama3.2:latest", "mistral:7b", "nomic-embed-text:latest"]).message
     assert "Did you mean llama3.2" in message
     assert "nomic" not in message
+    assert "`arriero models pull lama3.2`" in message
     assert "`ollama pull lama3.2`" in message
     assert "\n" not in not_found("a\nb" + "x" * 900, []).message
 

@@ -26,6 +26,17 @@ async def test_hold_open_look_and_reset(served: Served) -> None:
         assert [(found["name"], found["state"]) for found in closed] == [(NAME, "closed")]
 
 
+@pytest.mark.req("S3-28")
+async def test_there_is_nothing_to_reset_where_nothing_opened(served: Served) -> None:
+    await served.http.post("/admin/circuits/force-open", json={"name": NAME})
+    answer = await served.http.post("/admin/circuits/reset", json={"name": NAME.replace("llama2", "lama2")})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (404, "circuit_not_found", "name")
+    assert f"Did you mean {NAME}?" in error["message"]
+    listed = (await served.http.get("/admin/circuits")).json()["data"]
+    assert [circuit["name"] for circuit in listed] == [NAME], "no entry for the wrong name"
+
+
 async def test_answers_are_as_described(served: Served) -> None:
     described = (await served.http.get("/openapi.json")).json()
     opened = await served.http.post("/admin/circuits/force-open", json={"name": NAME})

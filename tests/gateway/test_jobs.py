@@ -55,6 +55,22 @@ async def test_a_submitted_job_is_accepted_followed_and_read(served: Served, wor
     assert done["attempts"][0]["outcome"] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "param", "says"),
+    [
+        ({"priorty": "high"}, "priorty", "did you mean `priority`?"),
+        ({"zzz": 1}, "zzz", "`zzz`: is not known here."),
+    ],
+)
+async def test_a_misspelt_option_is_refused(served: Served, wrong: dict[str, Any], param: str, says: str) -> None:
+    answer = await submit(served, **wrong)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert says in error["message"]
+    extra = {"type": "chat.completion", "request": {**CHAT, "sent_by_an_sdk": True}}
+    assert (await served.http.post("/v1/jobs", json=extra)).status_code == 202
+
+
 async def test_long_poll_answers_at_the_end_not_at_the_limit(served: Served, worker: HandWorker) -> None:
     release = asyncio.Event()
 

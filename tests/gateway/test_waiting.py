@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway import abandon
 from gateway.abandon import Abandoned
-from gateway.load import LoadView, expected_wait_s, next_rate
+from gateway.load import LoadView, expected_wait_s, free_slots
 from gateway.positions import PositionBoard
 from gateway.routes.job_events import EventCursor
 from shared.errors import QueueUnavailable
 from shared.jobs import State
+from shared.queue.stats import QueueStats, WorkerInfo
 from shared.wire.canonical import Delta
 from shared.wire.events import Chunk, Started
 from tests.conftest import WaitUntil
@@ -83,29 +82,55 @@ async def test_a_hundred_watchers_cost_one_call_a_tick(wait_until: WaitUntil) ->
     await board.stop()
 
 
-@given(st.one_of(st.none(), st.floats(0, 1e6)), st.integers(-1000, 100_000), st.floats(-1, 100, allow_nan=False))
-def test_a_rate_is_never_negative(old: float | None, ended: int, seconds: float) -> None:
-    rate = next_rate(old, ended, seconds)
-    assert rate >= 0
-    wait = expected_wait_s(3, rate)
-    assert wait is None or wait >= 0
+@pytest.mark.parametrize(
+    ("position", "free", "drain_per_s", "expected"),
+    [
+        (1, 4, None, 0.0),
+        (4, 4, 0.1, 0.0),
+        (5, 4, 0.5, 2.0),
+        (3, 0, 2.0, 1.5),
+        (5, 4, None, None),
+        (1, 0, 0.0, None),
+        (1, None, 2.0, None),
+    ],
+)
+def test_the_wait_by_free_slots_and_the_drain_rate(
+    position: int, free: int | None, drain_per_s: float | None, expected: float | None
+) -> None:
+    assert expected_wait_s(position, free, drain_per_s) == expected
+
+
+def test_slots_are_free_where_a_worker_says_so() -> None:
+    assert free_slots(stats()) is None
+    assert free_slots(stats((5, 2), (5, 5), (2, 3))) == 3, "one that is taking a slot more than it has owes none"
+
+
+def stats(*workers: tuple[int, int]) -> QueueStats:
+    """Statistics with workers of so many slots, so many of them taken."""
+    return QueueStats(
+        states={},
+        queued_by_class={},
+        oldest_wait_s=0.0,
+        counters={},
+        workers=[
+            WorkerInfo(id=f"w{at}", host="h", pid=at, slots=slots, running=running, seen_s_ago=0.0, version="")
+            for at, (slots, running) in enumerate(workers)
+        ],
+    )
 
 
 async def test_the_load_is_read_once_however_many_ask() -> None:
     reads = 0
 
-    class Stats:
-        counters = {"succeeded": 10}  # noqa: RUF012  # a constant answer
-
-    async def read() -> Stats:
+    async def read() -> QueueStats:
         nonlocal reads
         reads += 1
-        return Stats()
+        return stats((5, 2))
 
     load = LoadView(read)
-    waits = await asyncio.gather(*(load.expected_wait_s(5) for _ in range(50)))
+    waits = await asyncio.gather(*(load.expected_wait_s(3) for _ in range(50)))
     assert reads == 1
-    assert set(waits) == {None}, "one look gives no rate"
+    assert set(waits) == {0.0}
 
 
 def names(cursor: EventCursor, *events: Started | Chunk) -> list[str]:

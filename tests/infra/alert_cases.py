@@ -42,12 +42,12 @@ def _both(*pairs: tuple[Series, Series]) -> tuple[Series, Series]:
 
 
 def _model(calls: float, failed: float) -> Series:
-    """Calls and failures a minute, as two monitors report them."""
+    """Calls and faults a minute, as two monitors report them."""
     found = {}
     for monitor in ("a:3010", "b:3010"):
         labels = f'{{model="mistral", operation="chat", instance="{monitor}"}}'
         found[f"arriero_model_requests_total{labels}"] = f"0+{calls:g}x{MINUTES}"
-        found[f"arriero_model_failures_total{labels}"] = f"0+{failed:g}x{MINUTES}"
+        found[f"arriero_model_faults_total{labels}"] = f"0+{failed:g}x{MINUTES}"
     return found
 
 
@@ -198,7 +198,7 @@ CASES = (
     Case(
         "ArrieroCircuitOpen",
         *_both(_always(_circuit("half_open"), 1, 0), _always(_circuit("closed"), 0, 1)),
-        "The circuit chat:mistral of gpu1:11434 is open.",
+        "The circuit chat:mistral of gpu1:11434 is open or half open.",
         {**_HOST, "circuit": "chat:mistral"},
     ),
     Case(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.scoring import ENOUGH_RECENT, ENOUGH_USUAL, WEIGHTS, Evidence, HealthScore, health_score, is_fault
+from manager.scoring import ENOUGH_RECENT, ENOUGH_USUAL, WEIGHTS, Evidence, HealthScore, health_score
 from shared.usage.figures import BUCKETS, Histogram, ModelUsage, OperationUsage, bucket_of
 
 DAY = 86_400.0
@@ -97,16 +97,11 @@ def test_a_part_that_nothing_is_known_about_is_left_out() -> None:
     assert sum(part.points for part in score.parts) == score.score
 
 
-@pytest.mark.parametrize(
-    ("code", "fault"),
-    [
-        ("backend_fault", True), ("backend_unreachable", True), ("backend_timeout", True), ("answer_incomplete", True),
-        ("backend_protocol_error", True), ("backend_misconfigured", True), ("backend_error", True), ("of_2031", True),
-        ("backend_busy", False), ("model_loading", False), ("backend_rejected", False), ("job_timeout", False),
-    ],
-)  # fmt: skip
-def test_whose_fault_a_failure_is(code: str, fault: bool) -> None:
-    assert is_fault(code) is fault
+def test_the_part_of_errors_says_what_it_does_not_count() -> None:
+    failures = {"backend_timeout": 1, "backend_rejected": 2}
+    recent = usage(chat=OperationUsage(calls=21, failures=failures))
+    (errors,) = [one for one in health_score(Evidence(hosts=1, serving=1, recent=recent)).parts if one.name == "errors"]
+    assert errors.detail == "1 of 21 recent calls failed, 2 more for reasons that are not its own"
 
 
 OPERATIONS = st.dictionaries(

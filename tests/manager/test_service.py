@@ -92,7 +92,7 @@ async def test_what_does_not_fit_is_refused_by_its_field(redis_url: str, tmp_pat
         assert (await manager.http.post("/models/pull", json={"model": "hf.co/some/model"})).status_code == 202
 
 
-async def test_with_keys_reading_needs_any_and_changing_an_admins(redis_url: str, tmp_path: Path) -> None:
+async def test_with_keys_reading_needs_an_operators_and_changing_an_admins(redis_url: str, tmp_path: Path) -> None:
     async with (
         simulator() as server,
         queue_client(redis_url) as queue,
@@ -109,13 +109,31 @@ async def test_with_keys_reading_needs_any_and_changing_an_admins(redis_url: str
             refused = await manager.http.get(path)
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key"), path
             assert refused.headers["WWW-Authenticate"] == "Bearer"
-            assert (await manager.http.get(path, headers=keys[Role.INFERENCE])).status_code == 200
+            assert (await manager.http.get(path, headers=keys[Role.INFERENCE])).status_code == 403
+            assert (await manager.http.get(path, headers=keys[Role.OPERATOR])).status_code == 200
         for path, body in (("/models/load", {"model": "phi3"}), ("/models/cleanup", {}), ("/models/preload", {})):
             assert (await manager.http.post(path, json=body)).status_code == 401
             assert (await manager.http.post(path, json=body, headers=keys[Role.OPERATOR])).status_code == 403
             assert (await manager.http.post(path, json=body, headers=keys[Role.ADMIN])).status_code in (200, 202)
         assert (await manager.http.get("/health/ready")).status_code == 200
         assert (await manager.http.get("/metrics")).status_code == 200
+
+
+async def test_only_what_is_there_is_pinned(redis_url: str, tmp_path: Path) -> None:
+    async with (
+        simulator(models=("llama3.2",)) as server,
+        ManagerProgram(tmp_path / "m", redis_url, server.url) as manager,
+    ):
+        refused = await manager.http.post("/models/pin", json={"model": "lama3.2"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+        assert "Did you mean llama3.2" in refused.json()["error"]["message"]
+        assert refused.headers["Server"] == "arriero"
+        assert (await manager.http.post("/models/pin", json={"model": "lama3.2", "pinned": False})).status_code == 200
+        await manager.order("/models/pin", model="llama3.2")
+        async with httpx.AsyncClient(base_url=server.url) as host:
+            (await host.request("DELETE", "/api/delete", json={"model": "llama3.2"})).raise_for_status()
+        body = await manager.read("/models")
+        assert (body["pins"], body["pins_not_installed"]) == (["llama3.2"], ["llama3.2"])
 
 
 async def test_open_to_other_machines_only_with_a_key(redis_url: str, tmp_path: Path) -> None:

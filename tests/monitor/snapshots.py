@@ -60,6 +60,8 @@ def queue(
     workers: Sequence[WorkerInfo] = (worker(),),
     ended: Mapping[str, int] | None = None,
     unfinished: Mapping[str, int] | None = None,
+    redis_limit_bytes: int = 0,
+    eviction_policy: str = "noeviction",
     **stats: Any,
 ) -> QueueReading:
     figures = QueueStats(
@@ -70,7 +72,14 @@ def queue(
         workers=list(workers),
         **{"durability": "aof-everysec", **stats},
     )
-    return QueueReading(stats=figures, window_s=60.0, ended=ended or {}, unfinished_by_model=unfinished or {})
+    return QueueReading(
+        stats=figures,
+        window_s=60.0,
+        ended=ended or {},
+        unfinished_by_model=unfinished or {},
+        redis_limit_bytes=redis_limit_bytes,
+        eviction_policy=eviction_policy,
+    )
 
 
 def model(

@@ -18,15 +18,20 @@ from tests.monitor.running import active, get, monitor
 from tests.monitor.test_gpu import CARD, STUB_FOLDER
 
 
-async def test_pages_need_a_key_once_there_is_one(redis_url: str, queue: QueueClient) -> None:
-    text, key = await create_key(as_key_store(queue.redis), "gw", tenant="ops", role=Role.INFERENCE)
+async def test_pages_need_an_operators_key_once_there_is_one(redis_url: str, queue: QueueClient) -> None:
+    store = as_key_store(queue.redis)
+    text, key = await create_key(store, "gw", tenant="ops", role=Role.OPERATOR)
+    lesser, other = await create_key(store, "gw", tenant="app", role=Role.INFERENCE)
     async with monitor(redis_url) as http:
         for path in ("/report", "/readings", "/alerts", "/history?metric=cpu_ratio"):
             assert (await http.get(path)).status_code == 401
-            assert (await http.get(path, headers={"Authorization": f"Bearer {text}"})).status_code == 200
+            assert (await http.get(path, headers={"Authorization": f"Bearer {lesser}"})).status_code == 403
+            allowed = await http.get(path, headers={"Authorization": f"Bearer {text}"})
+            assert (allowed.status_code, allowed.headers["Server"]) == (200, "arriero")
         for path in ("/health", "/health/live", "/health/ready", "/metrics"):
             assert (await http.get(path)).status_code == 200
-    await revoke_key(as_key_store(queue.redis), "gw", key.id)
+    for made in (key, other):
+        await revoke_key(store, "gw", made.id)
 
 
 async def run_monitor(*arguments: str, **settings: str) -> tuple[int, str, str]:
@@ -47,8 +52,8 @@ async def test_what_it_does_not_start_with(redis_url: str) -> None:
     assert status == 78 and "MONITOR_HOST" in errors and "arriero keys create" in errors
     status, _, errors = await run_monitor(ALERT_WEBHOOK_URL="https://example.org/x")
     assert status == 78 and "ALERT_WEBHOOK_SECRET" in errors
-    status, _, errors = await run_monitor(CPU_ALERT_THRESHOLD="eighty")
-    assert status == 78 and "CPU_ALERT_THRESHOLD" in errors
+    status, _, errors = await run_monitor(CPU_ALERT_THRESHOLD="850")
+    assert status == 78 and "CPU_ALERT_THRESHOLD" in errors and "0.85, 85 or 85%" in errors
 
 
 @pytest.mark.req("S1-53", "S0-55")
@@ -62,6 +67,7 @@ async def test_one_reading_with_a_gpu(redis_url: str, tmp_path: Path) -> None:
     (gpu,) = reading["gpu"]
     assert (gpu["name"], gpu["used_ratio"], gpu["memory_ratio"]) == ("Stub A100", 0.37, 0.75)
     assert reading["redis"]["up"] and reading["host"]["cpu"]["cores"] > 0
+    assert 0 <= reading["host"]["cpu"]["used_ratio"] <= 1
     assert reading["queue"]["window_s"] > 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from monitor.alerts import AlertState, evaluate
+from monitor.alerts import Alert, AlertState, evaluate
 from monitor.readings import Snapshot
 from monitor.rules import rules
 from monitor.settings import MonitorSettings
@@ -55,7 +55,7 @@ def circuit(state: BreakerState) -> CircuitView:
         ({"queue": queue(unfinished={"mistral": 1})}, ("model_missing", "mistral")),
         ({"ollama": [ollama(), ollama("b:1", error="refused")]}, ("ollama_host_down", "b:1")),
         ({"circuits": [circuit(BreakerState.OPEN)]}, ("circuit_open", "chat:llama3.2@a:1")),
-        ({"circuits": [circuit(BreakerState.HALF_OPEN)]}, ("circuit_open", "chat:llama3.2@a:1")),
+        ({"queue": queue(redis_limit_bytes=100, redis_used_memory_bytes=80)}, ("redis_memory", "")),
         ({"models": [model(seconds=300)]}, ("model_slow", "chat:llama3.2")),
         ({"models": [model(failures={"backend_timeout": 10})]}, ("model_failing", "chat:llama3.2")),
     ],
@@ -73,8 +73,13 @@ def test_what_fires(parts: dict[str, Any], alert: tuple[str, str]) -> None:
         {"gpus": [gpu(used=None)]},
         {"queue": queue(waiting=499, oldest_wait_s=59)},
         {"queue": queue(unfinished={"LLAMA3.2": 3, "mistral": 0})},
+        {"queue": queue(redis_limit_bytes=100, redis_used_memory_bytes=79)},
+        {"queue": queue(redis_limit_bytes=0, redis_used_memory_bytes=10**9)},
         {"circuits": [circuit(BreakerState.CLOSED)]},
-        {"models": [model(calls=9, failures={"backend_timeout": 9}, seconds=300)]},
+        {"circuits": [circuit(BreakerState.HALF_OPEN)]},
+        {"models": [model(calls=19, failures={"backend_timeout": 9}, seconds=300)]},
+        {"models": [model(calls=20, failures={"backend_timeout": 2})]},
+        {"models": [model(failures={"backend_rejected": 40, "job_timeout": 40, "backend_timeout": 9})]},
     ],
 )
 def test_what_does_not(parts: dict[str, Any]) -> None:
@@ -85,6 +90,32 @@ def test_what_does_not(parts: dict[str, Any]) -> None:
 def test_a_missing_model_is_no_news_while_a_host_is_away_that_may_have_it() -> None:
     seen = snapshot(ollama=[ollama(), ollama("b:1", error="refused")], queue=queue(unfinished={"mistral": 1}))
     assert ("model_missing", "mistral") not in firing(seen)
+
+
+def test_redis_is_all_but_full() -> None:
+    seen = snapshot(queue=queue(redis_limit_bytes=100, redis_used_memory_bytes=95))
+    assert firing(seen) == [("redis_memory", ""), ("redis_full", "")]
+
+
+def texts(*seen: Snapshot, **given: Any) -> list[str]:
+    """What the alerts say after each of these looks, one alert at most."""
+    book, found = dict[tuple[str, str], Alert](), []
+    for index, look in enumerate(seen):
+        now = look.at + index
+        book = dict(evaluate(book, rules(settings(**given)), signals(look, min_calls=20), look.errors, now)[0])
+        found += [alert.summary for alert in book.values()]
+    return found
+
+
+def test_a_circuit_that_is_half_open_in_between_stays_one_alert_and_says_so() -> None:
+    seen = [snapshot(circuits=[circuit(state)]) for state in (BreakerState.OPEN, BreakerState.HALF_OPEN)]
+    name = "The circuit chat:llama3.2@a:1 is"
+    assert texts(*seen, alert_duration=60.0) == [f"{name} open", f"{name} half open"]
+
+
+def test_what_is_below_its_threshold_says_when_it_is_over() -> None:
+    said = texts(snapshot(host=host(cpu=0.9)), snapshot(host=host(cpu=0.7999)))
+    assert said == ["Processor use is 90% (threshold 80%)", "Processor use is 79.9% (threshold 80%, over below 72%)"]
 
 
 def test_without_redis_and_hosts() -> None:
@@ -137,7 +168,7 @@ def test_signals_are_those_listed() -> None:
     """A snapshot with everything in it makes every signal there can be, and no other."""
     full = snapshot(
         gpus=[gpu()],
-        queue=queue(ended={"dead_lettered": 1}, unfinished={"m": 1}, drain_per_s=1.0),
+        queue=queue(ended={"dead_lettered": 1}, unfinished={"m": 1}, drain_per_s=1.0, redis_limit_bytes=1),
         circuits=[circuit(BreakerState.OPEN)],
         models=[model()],
     )

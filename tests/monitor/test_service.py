@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
 from monitor.signals import METRICS
 from shared.jobs import Priority
@@ -35,7 +36,6 @@ async def test_pages(redis_url: str, queue: QueueClient, wait_until: WaitUntil) 
         assert report["queue"]["queued_by_class"] == {"high": 1, "normal": 0, "low": 2}
         assert report["queue"]["unfinished_by_model"] == {"mistral": 3}
         assert report["host"]["memory"]["total_bytes"] > report["host"]["memory"]["used_bytes"] > 0
-        assert 0 <= report["host"]["cpu"]["used_ratio"] <= 1
         assert report["ollama"][0]["models"] == ["mistral:latest"] and report["ollama"][0]["latency_s"] > 0
         assert report["redis"]["latency_s"] > 0
         assert report["errors"] == {}
@@ -50,11 +50,13 @@ async def test_pages(redis_url: str, queue: QueueClient, wait_until: WaitUntil) 
             return bool(series) and len(series[0]["points"]) >= 3
 
         await wait_until(has_history, description="three readings")
+        assert 0 <= (await get(http, "/readings"))["host"]["cpu"]["used_ratio"] <= 1
         by_minute = await get(http, "/history?metric=disk_ratio&since=20h")
         assert by_minute["resolution_s"] == 60 and by_minute["series"][0]["about"] == "/"
         wrong = await http.get("/history?metric=nonsense")
         assert wrong.status_code == 400 and METRICS[0] in wrong.json()["error"]["message"]
         assert (await http.get("/history?metric=cpu_ratio&since=yesterday")).status_code == 400
+        assert (await http.get("/history?metric=cpu_ratio&since=-5")).status_code == 400
 
         metrics = (await http.get("/metrics")).text
         list(text_string_to_metric_families(metrics))
@@ -120,6 +122,19 @@ async def test_it_outlives_redis(wait_until: WaitUntil) -> None:
 
             await wait_until(is_over, 20, description="the end of that alert")
             assert (await get(http, "/report"))["queue"] is not None
+
+
+async def test_redis_that_is_all_but_full(wait_until: WaitUntil) -> None:
+    with RedisServer() as server:
+        async with monitor(server.url) as http, Redis.from_url(server.url) as redis:
+            await redis.config_set("maxmemory", int((await redis.info("memory"))["used_memory"] / 0.97))
+
+            async def is_told() -> bool:
+                return (await active(http)).get("redis_memory") == "firing"
+
+            await wait_until(is_told, description="the alert that Redis is nearly full")
+            queue = (await get(http, "/readings"))["queue"]
+            assert queue["redis_memory_ratio"] > 0.8 and queue["eviction_policy"] == "noeviction"
 
 
 def checked(posted: Posted) -> Any:

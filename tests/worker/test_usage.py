@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared.backends.base import CallTimeouts
+from shared.backends.watch import timed_out
 from shared.errors import BackendFault, ModelNotFound
 from shared.jobs import JobRecord, Kind, NewJob
 from shared.pins import KeepAlive, Pins
@@ -131,6 +132,14 @@ async def test_a_cancelled_call_is_use_but_no_result(redis_url: str, wait_until:
         [usage] = (await on.usage()).values()
     assert (usage.model, usage.calls) == ("llama3.2", 1)
     assert usage.last_used_at > before.last_used_at + 0.04
+
+
+async def test_a_callers_short_deadline_is_no_fault_of_the_model(redis_url: str, wait_until: WaitUntil) -> None:
+    backend = ScriptedBackend([timed_out("total", 1.0)])
+    async with bench(redis_url, backend) as on:
+        await on.run(chat(timeout_s=2.0), wait_until)
+        [usage] = (await on.usage()).values()
+    assert (usage.total.failures, usage.total.faulted) == ({"job_timeout": 1}, 0)
 
 
 @pytest.mark.req("S1-87", "C27")

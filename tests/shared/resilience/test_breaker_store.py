@@ -219,6 +219,11 @@ async def test_operators_close_and_hold_open(redis_url: str, wait_until: WaitUnt
 async def test_a_reset_also_forgets_what_was_counted(redis_url: str, wait_until: WaitUntil) -> None:
     async with running(redis_url, LONG) as one, Redis.from_url(redis_url) as redis:
         await trip(one, (HOST,), failures=4)
+
+        async def counted() -> bool:
+            return bool(await redis.exists(KEYS.circuit_failures(HOST)))
+
+        await wait_until(counted, description="the fleet's row")
         await CircuitAdmin(redis, KEYS).reset(HOST)
         await wait_until(lambda: view_of(one, HOST).changed_by == "operator")
         one.record(await one.admit((HOST,)), "failure")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.errors import CircuitNotFound
 from shared.resilience.breaker import BreakerPolicy, BreakerState
 from shared.resilience.breaker_store import Admission
 from shared.resilience.judgement import NO_VERDICT
@@ -92,7 +94,8 @@ async def play(url: str, steps: list[tuple[str, float]], *, news: bool) -> None:
                 case "upstream":
                     well = bool(value)
                 case "reset":
-                    await fleet.admin.reset(HOST)
+                    with suppress(CircuitNotFound):
+                        await fleet.admin.reset(HOST)
             if news:
                 await fleet.settle()
         # It heals; what hangs goes on hanging.
