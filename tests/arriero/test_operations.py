@@ -123,6 +123,23 @@ def test_changes_to_models_end_with_a_status_for_scripts(live: Stack) -> None:
     assert live.run("models", "preload", "nobody").returncode == 1
 
 
+@pytest.mark.req("S1-38", "S1-69")
+@pytest.mark.timeout(120)
+def test_what_changes_something_says_so_as_json_too(live: Stack) -> None:
+    changes = {
+        "models load mistral": "succeeded",
+        "models pin mistral": "true",
+        "models unpin mistral": "false",
+        "models unload mistral": "succeeded",
+        "queue clear --yes": "0",
+    }
+    for words, said in changes.items():
+        done = live.run(*words.split(), "--json")
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert json.loads(done.stdout), words
+        assert said in done.stdout, f"{words}: {done.stdout}"
+
+
 @pytest.mark.timeout(120)
 def test_who_does_not_answer_is_named_with_the_remedy(live: Stack) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
