@@ -209,3 +209,17 @@ def test_many_jobs_are_submitted_in_few_calls(stack: Stack) -> None:
 
     assert len({job.id for job in jobs}) == 40
     assert all(job.succeeded and job.priority == "low" and job.metadata == {"batch": "1"} for job in ends)
+
+
+@pytest.mark.req("S1-30")
+def test_a_model_is_loaded_by_its_first_request(client: httpx.Client, stack: Stack) -> None:
+    ollama = stack.simulator.url
+
+    def in_memory() -> set[str]:
+        return {model["name"].removesuffix(":latest") for model in httpx.get(f"{ollama}/api/ps").json()["models"]}
+
+    httpx.post(f"{ollama}/api/generate", json={"model": "mistral", "keep_alive": 0})
+    eventually(lambda: "mistral" not in in_memory(), 5, "the model has left memory")
+    answer = client.post("/v1/chat/completions", json={**chat_body("Why do llamas hum?"), "model": "mistral"})
+    assert answer.status_code == 200
+    assert "mistral" in in_memory()
