@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
@@ -17,6 +18,9 @@ from tests.house.key_leaks import leaked_keys
 from tests.house.redis_server import RedisServer
 
 pytest_plugins = ["tests.house.tracing"]
+
+# A shell that runs the tests in the background lets SIGINT be ignored, here and in every process started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Predicate = Callable[[], object] | Callable[[], Awaitable[object]]
 POLL_S = 0.01

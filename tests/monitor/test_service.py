@@ -118,9 +118,11 @@ async def test_it_outlives_redis(wait_until: WaitUntil) -> None:
 
             async def is_over() -> bool:
                 alerts = await get(http, "/alerts")
-                return [alert["alert"] for alert in alerts["recent"]] == ["redis_down"]
+                return [alert["alert"] for alert in alerts["recent"]].count(
+                    "redis_down"
+                ) == 1  # a busy machine has others
 
-            await wait_until(is_over, 20, description="the end of that alert")
+            await wait_until(is_over, 40, description="the end of that alert")
             assert (await get(http, "/report"))["queue"] is not None
 
 
