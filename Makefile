@@ -118,7 +118,7 @@ compose-rehearsal: setup-dev ## Run the containers for real and kill one mid-job
 test: setup-dev ## Set up and run every test but the slow ones
 	@$(PYTHON) -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
-test-integration: setup-dev ## Only the tests that look across services
+test-integration: setup-dev ## Only the tests that look across services, the slow ones too
 	@$(PYTHON) -m pytest tests/integration tests/contract tests/compat $(ARGS)
 
 test-load: setup-dev ## Many clients at once: make test-load ARGS="--clients 100 --seconds 60"

@@ -17,7 +17,10 @@ from tests.integration.prometheus_server import Prometheus, Watch, is_installed
 from tests.integration.stack import Stack
 from tests.integration.trouble import SETTINGS, Scene
 
+# Slow, and by its nature in a hurry: whether a frozen worker writes before it is told that it has lost its jobs is
+# chance. `make test-integration` runs it.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not is_installed(), reason="needs prometheus and promtool (Debian: prometheus)"),
     pytest.mark.timeout(180),
 ]
