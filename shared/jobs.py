@@ -92,6 +92,8 @@ class NewJob:
     model."""
     tenant: str = "default"
     priority: Priority = Priority.NORMAL
+    cost: float = 1.0
+    """The work it is expected to be, 1 that of an ordinary job: how far it moves its tenant's next job back in line."""
     timeout_s: float = 600.0
     """From acceptance to the absolute deadline, in seconds; Redis' clock decides."""
     delay_s: float = 0.0

@@ -31,6 +31,7 @@ from shared.queue.batch import Batcher
 from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
 from shared.queue.keys import Keys
+from shared.queue.lines import line_of
 from shared.queue.scripts import Scripts
 from shared.queue.stats import QueueStats, read_calls, read_stats
 from shared.settings import BaseServiceSettings
@@ -220,8 +221,8 @@ class QueueClient:
         """Cancel every queued and scheduled job. How many there were."""
         cleared = 0
         for priority in Priority:
-            while ids := await self._ids(self.keys.ready(priority), 0, 499):
-                for job_id in ids:
+            while lines := await self._ids(self.keys.lines(priority), 0, 0):
+                for job_id in await self._ids(self.keys.line(priority, lines[0]), 0, 499):
                     cleared += await self.cancel(job_id) is State.CANCELLED
         for job_id in await self._ids(self.keys.alarms, 0, -1):
             job = (await self._read([job_id], results=False))[0]
@@ -300,6 +301,8 @@ def _row(job: NewJob) -> tuple[Field, ...]:
         encode(job.metadata) if job.metadata else b"",
         job.request_id,
         int(job.retention_s * 1000),
+        line_of(job.kind, job.model, job.request),
+        f"{job.cost:.3f}".rstrip("0").rstrip("."),
     )
 
 

@@ -19,7 +19,7 @@ from shared.queue import records
 from shared.queue.admission import QueueLimits, refusal
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
-from shared.queue.stored_requests import for_model, length, redacted, request_of
+from shared.queue.stored_requests import for_model, length, line_of, redacted, request_of
 
 T = TypeVar("T")
 
@@ -228,7 +228,8 @@ class DeadLetters:
         stored = await self._payload(job_id) if model else None
         # Without a payload the script says whether that, or the dead letter itself, is missing.
         payload = for_model(stored, model) if stored else b""
-        return (job_id, new_job_id(), model, payload, delay_ms, request_id)
+        line = line_of(payload) if payload else ""
+        return (job_id, new_job_id(), model, payload, delay_ms, request_id, line)
 
     async def _payload(self, job_id: str) -> bytes | None:
         return await self._call(lambda: self._redis.get(self._keys.payload_root + job_id))

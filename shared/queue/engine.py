@@ -36,7 +36,8 @@ from shared.queue.endings import CRASHED, STOPPED, Ending, ending_of
 from shared.queue.heartbeat import Heartbeats
 from shared.queue.keys import Keys
 from shared.queue.outbox import STALE, Outbox
-from shared.queue.running import JobFunction, RunningJob, StopReason, Verdict
+from shared.queue.plans import AnyLine, Planner, read_view
+from shared.queue.running import Batch, JobFunction, RunningJob, StopReason, Verdict
 from shared.queue.scripts import Scripts
 from shared.wire.codec import decode_job, encode, encode_result
 
@@ -85,8 +86,10 @@ class QueueWorker(Worker):
         ctx: dict[str, Any] | None = None,
         scripts: Scripts | None = None,
         cron: Sequence[CronEntry] = (),
+        planner: Planner | None = None,
     ) -> None:
         self.keys = Keys(shard)
+        self._planner = planner or AnyLine()
         self._schedule = Schedule(cron, QueueClient(redis, shard))
         super().__init__(
             [func(cast("Any", coroutine), name=name) for name, coroutine in functions.items()],
@@ -113,6 +116,8 @@ class QueueWorker(Worker):
         self._settling: set[str] = set()
         self._slot_free = asyncio.Event()
         self._lost_claims: list[str] = []
+        self._riders = 0
+        """Running jobs that share the call of another."""
         self._heartbeats = Heartbeats(self, redis, blocking, self._scripts)
         self.lost_leases = 0
         self._turned_at = self.loop.time()
@@ -192,7 +197,7 @@ class QueueWorker(Worker):
     async def _claim_or_wait(self) -> None:
         if self._pause_s and self.running:
             await self._heartbeats.beat()  # after an outage: claiming acts on lapsed leases, so ours come first
-        free = self.max_jobs - len(self.tasks)
+        free = self.max_jobs - (len(self.tasks) - self._riders)
         if not self.allow_pick_jobs or free <= 0:
             self._slot_free.clear()
             with suppress(TimeoutError):
@@ -201,24 +206,26 @@ class QueueWorker(Worker):
                     await self._slot_free.wait()
             return
         want = min(free, CLAIM_LIMIT)
-        wait_ms, claimed = await self._claim(want)
+        wait_ms, replanned, claimed = await self._claim(want)
         for job, payload in claimed:
             self._start(job, payload)
-        if len(claimed) < want:
-            await self._wait_for_work(min(TICK_S, max(0.001, wait_ms / 1000)))
+        if len(claimed) < want and not replanned:
+            await self._wait_for_work(min(TICK_S, self._planner.pause_s(), max(0.001, wait_ms / 1000)))
 
-    async def _claim(self, want: int) -> tuple[int, Sequence[Claimed]]:
+    async def _claim(self, want: int) -> tuple[int, bool, Sequence[Claimed]]:
+        """(ms until something is due, whether the plan is another one now, jobs)."""
         await self._disown_lost_claims()
         seed = secrets.token_hex(12)
+        plan, look = self._planner.packed(), "1" if self._planner.wants_view() else ""
         try:
-            wait_ms, *rows = await self._scripts.run(
-                "claim", self.options.worker_id, seed, want, self.lease_ms, int(TICK_S * 1000)
+            wait_ms, view, *rows = await self._scripts.run(
+                "claim", self.options.worker_id, seed, want, self.lease_ms, int(TICK_S * 1000), plan, look
             )
-            claimed = await self._one_suspect([self._read(row) for row in rows])
+            claimed = await self._one_suspect(self._read_all(rows))
         except (RedisError, OSError, asyncio.CancelledError):
             self._lost_claims.append(seed)  # it may have happened: those jobs must not wait for their lease to end
             raise
-        return wait_ms, claimed
+        return wait_ms, bool(view) and self._planner.see(read_view(view)), claimed
 
     async def _one_suspect(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
         """What of a claim to run here: a poison job takes the jobs beside it down, and they come back together. So that
@@ -251,8 +258,14 @@ class QueueWorker(Worker):
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def _read(self, row: Sequence[Any]) -> Claimed:
-        job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, crashes, *past = row
+    def _read_all(self, rows: Sequence[Sequence[Any]]) -> list[Claimed]:
+        batches: dict[int, Batch] = {}
+        return [self._read(row, batches) for row in rows]
+
+    def _read(self, row: Sequence[Any], batches: dict[int, Batch]) -> Claimed:
+        """A claim's row; the jobs of one batch get the same object."""
+        job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, crashes = row[:10]
+        host, batch, *past = row[10:]
         job = RunningJob(
             id=job_id.decode(),
             kind="",
@@ -267,6 +280,8 @@ class QueueWorker(Worker):
             raw_request=_NOTHING,
             outbox=self.outbox,
             crashes=crashes,
+            host=host.decode(),
+            batch=batches.setdefault(batch, Batch()) if batch else None,
             past=[records.notes_of(ended) for ended in past],
         )
         return job, payload
@@ -275,6 +290,9 @@ class QueueWorker(Worker):
         if job.id in self.running:  # its lease lapsed unnoticed, so that run has lost the job to this one
             self.stop_job(job.id, StopReason.LOST)
         self.running[job.id] = job
+        if job.batch is not None:
+            self._riders += job.batch.left > 0
+            job.batch.left += 1
         task = self.loop.create_task(self._run(job, payload))
         self.tasks[job.id] = self.job_tasks[job.id] = task
         task.add_done_callback(lambda task: self._done(job, task))
@@ -285,6 +303,9 @@ class QueueWorker(Worker):
             # Cancelled before its first step, so nothing of it ran: only the drain does that.
             self.outbox.settle(job, Verdict.RELEASED)
         self._settling.discard(job.token)
+        if job.batch is not None:
+            job.batch.left -= 1
+            self._riders -= job.batch.left > 0
         # A job that came back to this worker while the old run was still stopping has taken over the place.
         if self.running.get(job.id) is job:
             del self.running[job.id], self.tasks[job.id], self.job_tasks[job.id]

@@ -46,20 +46,45 @@ class Keys:
 
         Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line
         since ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events,
-        fp body fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays,
+        l its line, co its cost if not 1, h its slot while it
+        runs as `host|unit|thousandths of a call`, fp body fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays,
         ra job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one
         handed back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`,
         z<n> its end as `outcome|ms|notes`.
         """
         return f"{self.root}j:{job_id}"
 
-    def ready(self, priority: str) -> str:
-        """Zset, queued ids of one class by place in line. Members leave at claim, cancel and expiry."""
-        return f"{self.root}ready:{priority}"
+    def line(self, priority: str, line: str) -> str:
+        """Zset, queued ids of one class and line by place. Members leave at claim, cancel and expiry."""
+        return f"{self.root}line:{priority}:{line}"
+
+    def lines(self, priority: str) -> str:
+        """Zset, lines of one class that have jobs -> place of their first job."""
+        return f"{self.root}lines:{priority}"
 
     def tags(self, priority: str) -> str:
-        """Hash, tenant -> the last place it was given in the line of one class. Goes when the line is empty."""
+        """Hash, tenant -> the last place it was given in the lines of one class. Goes when they are empty."""
         return f"{self.root}tags:{priority}"
+
+    @property
+    def depth(self) -> str:
+        """Hash, class -> its queued jobs."""
+        return f"{self.root}depth"
+
+    @property
+    def slots(self) -> str:
+        """Hash, `host` and `host|unit` -> calls under way there, in thousandths. A field goes with the last of them."""
+        return f"{self.root}slots"
+
+    @property
+    def hosts(self) -> str:
+        """Hash, host -> what was last seen there (`shared/queue/sightings.py`, msgpack). Fields of hosts that are no
+        longer configured are deleted by the workers."""
+        return f"{self.root}hosts"
+
+    def watch(self, host: str) -> str:
+        """String, the worker that looks at a host for all. TTL the time to its next look."""
+        return f"{self.root}watch:{host}"
 
     @property
     def alarms(self) -> str:

@@ -64,6 +64,13 @@ class HandBack(Exception):
         super().__init__(reason)
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Jobs claimed together to be served by one call. `left` of them have not ended."""
+
+    left: int = 0
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class RunningJob:
     """A claimed job. `deadline` is in the event loop's time; `failures` counts earlier runs that failed."""
@@ -82,6 +89,11 @@ class RunningJob:
     outbox: Outbox
     crashes: int = 0
     """How often its worker died."""
+    host: str = ""
+    unit: str = ""
+    """Where it has a slot; empty without one."""
+    batch: Batch | None = None
+    """The jobs that one call is to serve, this one among them."""
     notes: AttemptNotes = field(default_factory=AttemptNotes)
     pending: list[Delta | OperationProgress] = field(default_factory=list)
     usage: Usage | None = None

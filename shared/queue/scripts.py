@@ -17,7 +17,7 @@ from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS
 from shared.queue.keys import Keys
 
 _FOLDER = files("shared.queue") / "lua"
-_EVEN_WITHOUT_MEMORY = frozenset({"cancel", "claim", "disown", "publish", "renew", "settle", "sweep"})
+_EVEN_WITHOUT_MEMORY = frozenset({"cancel", "claim", "disown", "publish", "renew", "settle", "sweep", "take_slot"})
 """What accepted jobs need to end, and their end gives memory back. A Redis out of memory refuses the other scripts."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -30,6 +31,8 @@ class Heartbeat(msgspec.Struct):
     """Model, backend and number of the calls under way, for each. A stand-in's, where one is asked."""
 
 
+LINES = 64
+"""How many lines of a class are looked at, those that are furthest behind first."""
 HEADS = 32
 """How far into each line the longest waiting job is looked for: tenants take turns, so it need not be the first."""
 
@@ -70,28 +73,39 @@ class QueueStats:
 
 
 async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
-    """One pipeline, and one each for the heads of the lines and the heartbeats."""
+    """One pipeline, two for the heads of the lines, and one for the heartbeats."""
     pipe = redis.pipeline(transaction=False)
     pipe.time()
     pipe.hgetall(keys.counters)
+    pipe.hgetall(keys.depth)
     for priority in Priority:
-        pipe.zcard(keys.ready(priority))
-        pipe.zrange(keys.ready(priority), 0, HEADS - 1)
+        pipe.zrange(keys.lines(priority), 0, LINES - 1)
     pipe.zcard(keys.dead_letters)
     pipe.hmget(keys.load, ["bytes", "rate"])
     pipe.zrange(keys.workers, 0, -1)
     pipe.info("memory")
     pipe.info("server")
     pipe.info("persistence")
-    (seconds, micros), raw, *by_class, dead, (held, rate), workers, memory, server, persistence = await pipe.execute()
+    (
+        (seconds, micros),
+        raw,
+        depth,
+        *by_class,
+        dead,
+        (held, rate),
+        workers,
+        memory,
+        server,
+        persistence,
+    ) = await pipe.execute()
     now = seconds + micros / 1e6
     counters = {name.decode(): int(value) for name, value in raw.items()}
-    heads = [job_id.decode() for head in by_class[1::2] for job_id in head]
+    lines = [(p, line.decode()) for p, names in zip(Priority, by_class, strict=True) for line in names]
     live = {State.SCHEDULED, State.QUEUED, State.RUNNING}
     return QueueStats(
         states={state: counters.get(state, 0) for state in live},
-        queued_by_class={p: by_class[2 * i] for i, p in enumerate(Priority)},
-        oldest_wait_s=await _oldest_wait_s(redis, keys, heads, now),
+        queued_by_class={priority: int(depth.get(priority.encode(), 0)) for priority in Priority},
+        oldest_wait_s=await _oldest_wait_s(redis, keys, lines, now),
         counters={name: value for name, value in counters.items() if name not in live},
         workers=await _workers(redis, keys, [w.decode() for w in workers], now),
         redis_used_memory_bytes=memory["used_memory"],
@@ -104,9 +118,13 @@ async def read_stats(redis: Redis, keys: Keys) -> QueueStats:
     )
 
 
-async def _oldest_wait_s(redis: Redis, keys: Keys, job_ids: list[str], now: float) -> float:
-    if not job_ids:
+async def _oldest_wait_s(redis: Redis, keys: Keys, lines: Sequence[tuple[str, str]], now: float) -> float:
+    if not lines:
         return 0.0
+    pipe = redis.pipeline(transaction=False)
+    for priority, line in lines:
+        pipe.zrange(keys.line(priority, line), 0, HEADS - 1)
+    job_ids = [job_id.decode() for heads in await pipe.execute() for job_id in heads]
     pipe = redis.pipeline(transaction=False)
     for job_id in job_ids:
         pipe.hmget(keys.record(job_id), ["qt", "ct"])

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import UndecodableJob
+from shared.queue.lines import line_named, unit_of
 from shared.wire.codec import MAX_PAYLOAD_BYTES, encode
 
 _SHOWN_AS_IS = frozenset({"model", "role", "type"})
@@ -25,6 +26,14 @@ def for_model(payload: bytes, model: str) -> bytes:
         raise UndecodableJob("The stored job cannot be read by this version, so its model cannot be changed.")
     job["k"]["request"]["model"] = model
     return encode(job)
+
+
+def line_of(payload: bytes) -> str:
+    """The line that a stored job, as `for_model` gives it, waits in."""
+    job = _plain(payload) or {}
+    request = job["k"]["request"]
+    options = request.get("options") or request.get("sampling", {}).get("options")
+    return line_named(job["f"], unit_of(request["model"], options))
 
 
 def redacted(value: Any, name: str = "") -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.jobs import State
+from shared.queue.plans import CALL
 from tests.chaos.client import Sent, answer_of, job
 from tests.chaos.oracle import Oracle
 from tests.chaos.sampler import Sampler
@@ -191,8 +192,10 @@ def _executions(record: Record, calls: list[float]) -> str:
 
 async def _left_over(stack: Stack, records: dict[str, Record]) -> list[str]:
     keys, redis = stack.keys, stack.redis
-    zsets = [keys.alarms, *(keys.ready(name) for name in ("high", "normal", "low"))]
+    zsets = [keys.alarms, *(keys.lines(name) for name in ("high", "normal", "low"))]
     found = [f"{size} in {name}" for name in zsets if (size := await redis.zcard(name))]
+    calls: Any = await redis.hgetall(keys.slots)  # type: ignore[misc]  # redis-py 5
+    found += [f"{int(held) / CALL:g} calls in {keys.slots} of {name.decode()}" for name, held in calls.items()]
     payloads = {name.decode() async for name in redis.scan_iter(match=keys.payload_root + "*", count=1000)}
     # A dead letter keeps its payload, so that it can be replayed.
     payloads -= {keys.payload_root + r.id for r in records.values() if r.state == State.DEAD_LETTERED}

@@ -8,7 +8,8 @@ from redis import Redis
 
 MAY_LIVE_FOR_EVER = (
     # The queue of one shard, members leave by themselves (docs/design.md, Keys).
-    r"gw:\{[^}]+\}:(ready|tags):(high|normal|low)",
+    r"gw:\{[^}]+\}:(lines|tags):(high|normal|low)",
+    r"gw:\{[^}]+\}:line:(high|normal|low):.+",
     r"gw:\{[^}]+\}:alarms",
     r"gw:\{[^}]+\}:wake",
     # Indexes that the sweep trims and, once empty, removes.
@@ -19,6 +20,7 @@ MAY_LIVE_FOR_EVER = (
     # Bounded by the number of fields, not by traffic.
     r"gw:\{[^}]+\}:turns",
     r"gw:\{[^}]+\}:counters",
+    r"gw:\{[^}]+\}:(depth|slots|hosts)",
     r"gw:\{[^}]+\}:load",
     r"gw:\{[^}]+\}:unfinished(-models)?",
     r"gw:\{[^}]+\}:usage-since",

@@ -24,7 +24,7 @@ def test_leaks_are_found_and_the_queue_itself_is_none(redis_server: RedisServer)
         client.flushall()
         client.set("gw:{gw}:j:1", "never goes")
         client.set("gw:{gw}:j:2", "goes", ex=60)
-        client.zadd("gw:{gw}:ready:high", {"1": 1})
+        client.zadd("gw:{gw}:lines:high", {"1": 1})
         client.zadd("gw:{other}:alarms", {"1": 1})
         assert leaked_keys(client) == ["gw:{gw}:j:1"]
         client.flushall()

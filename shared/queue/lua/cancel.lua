@@ -7,11 +7,11 @@
 --@include line
 local id = ARGV[1]
 local key = record(id)
-local job = redis.call('HMGET', key, 's', 'c', 'w')
+local job = redis.call('HMGET', key, 's', 'c', 'w', 'l')
 local state = job[1]
 if not state then return '' end
 if state == 'queued' or state == 'scheduled' then
-  if state == 'queued' then leave(job[2], id) end
+  if state == 'queued' then leave(job[2], job[4], id) end
   finish(id, state, 'cancelled', '@job_cancelled', '')
   state = 'cancelled'
 elseif state == 'running' then

@@ -1,58 +1,62 @@
 -- claim: hand up to N ready jobs to a worker, each under a fresh token and a lease. Also acts on alarms that are due.
 -- KEYS     the three roots
 -- ARGV[1]  worker   ARGV[2]  token seed, random   ARGV[3]  N   ARGV[4]  lease, ms   ARGV[5]  longest wait for the next alarm, ms
--- returns  {ms until the next alarm, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, crashes, ends of failed runs...}
+-- ARGV[6]  plan, see includes/plan.lua   ARGV[7]  '1': show what the plan is made from in any case
+-- returns  {ms until the next alarm, view, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, crashes,
+--          host or '', number of its batch or 0, ends of failed runs...}; the view, see includes/view.lua, is {} unless jobs wait that could not start
 --@include record
 --@include ending
 --@include line
 --@include requeue
 --@include alarms
-local CLASSES = {'high', 'normal', 'low'}
+--@include plan
+--@include view
 local STRIDE = {high = 3, normal = 8, low = 24} -- shares 8:3:1
 
 local worker, seed, want, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local wait = ring(100, tonumber(ARGV[5]))
-local out = {wait}
-if redis.call('EXISTS', ready('high'), ready('normal'), ready('low')) == 0 then
+if redis.call('EXISTS', lines('high'), lines('normal'), lines('low')) == 0 then
+  local out = {wait, ARGV[7] == '1' and view() or {}}
   write_counts()
   return out
 end
 
--- How many of each class: stride scheduling. A class that was idle starts at the current virtual time, so it gains nothing by waiting.
-local left, take, present = {}, {}, 0
+-- Which jobs: of the lines that may start something now, the class by stride scheduling, and in it the line whose first job has the least tag.
+-- A class that was idle starts at the current virtual time, so it gains nothing by waiting.
+local plan = read_plan(ARGV[6])
+local queues, present = {}, 0
 for _, class in ipairs(CLASSES) do
-  left[class] = redis.call('ZCARD', ready(class))
-  take[class] = 0
-  if left[class] > 0 then present = present + 1 end
+  queues[class] = plan.queues(class)
+  if next_queue(class, queues[class], plan) then present = present + 1 end
 end
-if present == 1 then
-  for _, class in ipairs(CLASSES) do take[class] = math.min(want, left[class]) end
-else
-  local turns = redis.call('HMGET', root .. 'turns', 'high', 'normal', 'low', 'now')
-  local virtual = tonumber(turns[4]) or 0
-  local pass = {}
+local chosen = {}
+if present > 0 then
+  local turns = present > 1 and redis.call('HMGET', root .. 'turns', 'high', 'normal', 'low', 'now') or {}
+  local virtual, pass = tonumber(turns[4]) or 0, {}
   for i, class in ipairs(CLASSES) do pass[class] = math.max(tonumber(turns[i]) or 0, virtual) end
   for _ = 1, want do
-    local best
+    local best, queue, place
     for _, class in ipairs(CLASSES) do
-      if left[class] > take[class] and (not best or pass[class] < pass[best]) then best = class end
+      if not best or pass[class] < pass[best] then
+        local q, p = next_queue(class, queues[class], plan)
+        if q then best, queue, place = class, q, p end
+      end
     end
     if not best then break end
     virtual = pass[best]
     pass[best] = virtual + STRIDE[best]
-    take[best] = take[best] + 1
+    chosen[#chosen + 1] = {queue, take(queue, place, plan, want), place, #chosen + 1}
   end
-  redis.call('HSET', root .. 'turns', 'high', pass.high, 'normal', pass.normal, 'low', pass.low, 'now', virtual)
+  if present > 1 then redis.call('HSET', root .. 'turns', 'high', pass.high, 'normal', pass.normal, 'low', pass.low, 'now', virtual) end
+end
+for _, class in ipairs(CLASSES) do
+  for _, queue in ipairs(queues[class]) do
+    if queue.taken > 0 then pop(class, queue.line, queue.taken) end
+  end
 end
 
-local ids = {}
-for _, class in ipairs(CLASSES) do
-  if take[class] > 0 then
-    for _, id in ipairs(pop(class, take[class])) do ids[#ids + 1] = id end
-    left[class] = left[class] - take[class]
-  end
-end
-for n, id in ipairs(ids) do
+local jobs = {}
+local function start(id, slot, host, batch)
   local key = record(id)
   local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt', 'x')
   local state, deadline, attempt = job[1], tonumber(job[2]), (tonumber(job[3]) or 0) + 1
@@ -62,27 +66,44 @@ for n, id in ipairs(ids) do
   elseif state == 'queued' and not payload then
     finish(id, state, 'dead_lettered', '@payload_lost', '')
   elseif state == 'queued' then -- guard: only a queued job is claimed
-    local token = seed .. n
+    local token = seed .. #jobs + 1
     move(key, state, 'running', 'tok', token, 'w', worker, 'sa', now, 'n', attempt, 'a' .. attempt, worker .. '|' .. now)
+    if slot then
+      redis.call('HSET', key, 'h', slot)
+      use(slot, 1)
+    end
     redis.call('ZADD', ALARMS, now + lease, id)
     if job[6] == '1' then
       log_event(id, attempt, 0, 't', 's')
       redis.call('PEXPIRE', events(id), deadline - now + 3600000)
       tell(job[7], 'j', id, 't', 's', 'a', attempt)
     end
-    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0}
+    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, host, batch}
     if item[5] > 0 then -- where it failed decides where it goes now
       for past = 1, attempt - 1 do
         local ended = redis.call('HGET', key, 'z' .. past)
         if ended and string.sub(ended, 1, 8) == 'retried|' then item[#item + 1] = ended end
       end
     end
-    out[#out + 1] = item
+    jobs[#jobs + 1] = item
   end
 end
-count('claimed', #out - 1)
-if left.high + left.normal + left.low > 0 then
-  redis.call('ZADD', WAKE, 0, 'w') -- chain wake: another worker takes the rest
+for _, class in ipairs(CLASSES) do
+  for _, choice in ipairs(chosen) do
+    local queue, ids, place, number = unpack(choice)
+    if queue.class == class then
+      for i, id in ipairs(ids) do
+        start(id, place and share(place, i, #ids), place and place.host or '', #ids > 1 and number or 0)
+      end
+    end
+  end
+end
+count('claimed', #jobs)
+local starved = false
+if waiting_jobs_left(queues) then
+  local more = false
+  for _, class in ipairs(CLASSES) do more = more or next_queue(class, queues[class], plan) end
+  if more then redis.call('ZADD', WAKE, 0, 'w') else starved = true end -- chain wake: another worker takes the rest
 end
 write_counts()
-return out
+return {wait, (starved or ARGV[7] == '1') and view() or {}, unpack(jobs)}

@@ -9,13 +9,13 @@
 local seed, lease = ARGV[1], tonumber(ARGV[2])
 local back = 0
 for _, id in ipairs(redis.call('ZRANGE', ALARMS, '-inf', now + lease, 'BYSCORE')) do
-  local job = redis.call('HMGET', record(id), 's', 'tok', 'c', 'dl', 'tg', 'n', 'cx')
+  local job = redis.call('HMGET', record(id), 's', 'tok', 'dl', 'tg', 'n', 'cx')
   if job[1] == 'running' and string.sub(job[2], 1, #seed) == seed then -- guard: only what this claim took
-    redis.call('HSET', record(id), 'z' .. job[6], 'drained|' .. now .. '|')
-    if job[7] == '1' then -- guard: a cancelled job does not run again
+    redis.call('HSET', record(id), 'z' .. job[5], 'drained|' .. now .. '|')
+    if job[6] == '1' then -- guard: a cancelled job does not run again
       finish(id, 'running', 'cancelled', '@job_cancelled', '')
     else
-      requeue(id, 'running', job[3], job[4], job[5])
+      requeue(id, 'running', job[3], job[4])
     end
     back = back + 1
   end

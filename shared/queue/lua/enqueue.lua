@@ -2,16 +2,16 @@
 -- KEYS     the three roots
 -- ARGV[1]  limits, see includes/admission.lua
 -- ARGV[2]  and on, rows of: id, payload, class, kind, model, tenant, timeout ms, delay ms, reply_to, keep events '1' or '',
---          fingerprint, metadata (msgpack) or '', request id, retention ms
+--          fingerprint, metadata (msgpack) or '', request id, retention ms, line, cost (1: an ordinary job's)
 -- returns  one string a job: 'queued <position> <now, ms>' or 'scheduled 0 <now, ms>' accepted, '=<state>' was there already,
 --          '!' id used by another body, '#...' refused
 --@include record
---@include admission
 --@include line
+--@include admission
 --@include accept
 local may_enter = door(ARGV[1])
 local out, wake = {}, false
-items(2, 14, function(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
+items(2, 16, function(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, line, cost)
   timeout, delay = tonumber(timeout), tonumber(delay)
   local known = redis.call('HMGET', record(id), 's', 'fp')
   if known[1] then -- guard: exactly once
@@ -19,8 +19,9 @@ items(2, 14, function(i, id, payload, class, kind, model, tenant, timeout, delay
   else
     out[i] = may_enter(class, tenant, #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      local state = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl)
-      out[i] = string.format('%s %d %.0f', state, position(class, id), now)
+      local state = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl,
+        line, cost)
+      out[i] = string.format('%s %d %.0f', state, position(class, line, id), now)
       wake = true
     end
   end

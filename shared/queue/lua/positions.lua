@@ -6,7 +6,7 @@
 --@include line
 local out = {}
 for i, id in ipairs(ARGV) do
-  local class = redis.call('HGET', record(id), 'c')
-  out[i] = class and position(class, id) or 0
+  local job = redis.call('HMGET', record(id), 'c', 'l')
+  out[i] = job[1] and position(job[1], job[2], id) or 0
 end
 return out

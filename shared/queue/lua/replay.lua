@@ -1,20 +1,20 @@
 -- replay: run dead letters again, each as a new job. A dead letter stays as it is, but for the note of its successor.
 -- KEYS     the three roots
 -- ARGV[1]  limits, see includes/admission.lua   ARGV[2]  least time to the deadline, ms   ARGV[3]  least retention, ms
--- ARGV[4]  and on, rows of: id, new id, other model or '', payload for that model or '', delay ms, request id
+-- ARGV[4]  and on, rows of: id, new id, other model or '', payload for that model or '', delay ms, request id, line of that model or ''
 -- returns  one string a row: the new job's state; '=<id>' it was replayed before, as this; '?' no such dead letter; '~' its payload is gone;
 --          '#...' refused
 --@include record
---@include admission
 --@include line
+--@include admission
 --@include accept
 local may_enter = door(ARGV[1])
 local least_timeout, least_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
 local out, wake = {}, false
-items(4, 6, function(i, id, new_id, model, payload, delay, request_id)
+items(4, 7, function(i, id, new_id, model, payload, delay, request_id, line)
   delay = tonumber(delay)
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'ra', 'c', 'k', 'm', 'tn', 'dl', 'ct', 'ttl', 'ev', 'md')
+  local job = redis.call('HMGET', key, 's', 'ra', 'c', 'k', 'm', 'tn', 'dl', 'ct', 'ttl', 'ev', 'md', 'l', 'co')
   local kept = redis.call('GET', payloads .. id)
   if job[1] ~= 'dead_lettered' then -- guard: only a dead letter runs again
     out[i] = '?'
@@ -28,7 +28,8 @@ items(4, 6, function(i, id, new_id, model, payload, delay, request_id)
     out[i] = may_enter(job[3], job[6], #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
       out[i] = accept(new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
-        job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl), 'ro', id)
+        job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl),
+        line ~= '' and line or job[12], job[13] or 1, 'ro', id)
       redis.call('HSET', key, 'ra', new_id)
       count('replayed', 1)
       wake = true

@@ -12,8 +12,8 @@ local out = {}
 items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   delay = tonumber(delay)
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'tok', 'c', 'dl', 'tg', 'n', 'f', 'cx', 'hb', 'tn')
-  local state, deadline = job[1], tonumber(job[4])
+  local job = redis.call('HMGET', key, 's', 'tok', 'dl', 'tg', 'n', 'f', 'cx', 'hb')
+  local state, deadline = job[1], tonumber(job[3])
   if job[2] ~= token then -- guard: fence
     out[i] = '!'
     count('stale_writes', 1)
@@ -22,14 +22,14 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   else
     local back = verdict == 'released' and delay > 0
     local outcome = back and 'handed_back' or OUTCOME[verdict] or verdict
-    redis.call('HSET', key, 'z' .. job[6], outcome .. '|' .. now .. '|' .. notes)
+    redis.call('HSET', key, 'z' .. job[5], outcome .. '|' .. now .. '|' .. notes)
     local again = verdict == 'retried' or verdict == 'released'
-    if again and job[8] == '1' then -- guard: a cancelled job does not run again
+    if again and job[7] == '1' then -- guard: a cancelled job does not run again
       finish(id, state, 'cancelled', '@job_cancelled', '')
       out[i] = 'cancelled'
     elseif verdict == 'retried' then
       count('retried', 1)
-      local failures = (tonumber(job[7]) or 0) + 1
+      local failures = (tonumber(job[6]) or 0) + 1
       if deadline <= now + delay then -- guard: no retry past the deadline
         redis.call('HSET', key, 'f', failures)
         finish(id, state, 'dead_lettered', error, result)
@@ -38,18 +38,18 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
         put_off(id, delay, deadline, 'f', failures, 'er', error)
         out[i] = 'scheduled'
       else
-        requeue_last(id, state, job[3], job[10], deadline, 'f', failures, 'er', error)
+        requeue_last(id, state, deadline, 'f', failures, 'er', error)
         out[i] = 'queued'
       end
     elseif verdict == 'released' then
       count('released', 1)
       if back then -- guard: a delay is kept
         -- A job may be handed back for hours, so its record keeps only the latest such run.
-        if job[9] then redis.call('HDEL', key, 'a' .. job[9], 'z' .. job[9]) end
-        put_off(id, delay, deadline, 'hb', job[6])
+        if job[8] then redis.call('HDEL', key, 'a' .. job[8], 'z' .. job[8]) end
+        put_off(id, delay, deadline, 'hb', job[5])
         out[i] = 'scheduled'
       else
-        requeue(id, state, job[3], deadline, job[5])
+        requeue(id, state, deadline, job[4])
         out[i] = 'queued'
       end
     else

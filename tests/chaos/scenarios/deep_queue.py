@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from shared.queue.client import QueueClient
 from tests.chaos.campaign import Bench, Campaign, bench
 from tests.chaos.outcome import Outcome, percentile
-from tests.shared.queue.rig import chat, claim, queue_client, settings_for
+from tests.shared.queue.rig import LINE, chat, claim, queue_client, settings_for
 
 SHALLOW, DEEP, DEEPEST = 100, 100_000, 1_000_000
 ASKED_FOR = "Why do llamas hum? " * 8
@@ -23,7 +23,7 @@ BYTES_PER_JOB = 1.2 * 1024
 SLOW_US = 10_000
 WATCH_S = 4.0
 WALKERS = frozenset({"KEYS", "SCAN", "SSCAN", "HSCAN", "ZSCAN", "LRANGE", "SMEMBERS", "HGETALL"})
-PER_JOB_KEYS = (":ready:", ":alarms", ":tenant:", ":dlq")
+PER_JOB_KEYS = (":line:", ":alarms", ":tenant:", ":dlq")
 """Keys that grow with the number of jobs."""
 
 
@@ -75,7 +75,7 @@ async def _clients(b: Bench) -> AsyncIterator[tuple[QueueClient, QueueClient]]:
 
 async def _fill(campaign: Campaign, client: QueueClient, depth: int) -> None:
     """Enqueue until that many wait."""
-    left = depth - int(await client.redis.zcard(client.keys.ready("normal")))
+    left = depth - (await client.stats()).queued_by_class["normal"]
     while left > 0:
         batch = min(IN_FLIGHT, left)
         await asyncio.gather(*(_enqueue(client) for _ in range(batch)))
@@ -103,7 +103,7 @@ async def _used_bytes(b: Bench) -> int:
 
 
 async def _payload_bytes(client: QueueClient) -> int:
-    [last] = await client.redis.zrange(client.keys.ready("normal"), -1, -1)
+    [last] = await client.redis.zrange(client.keys.line("normal", LINE), -1, -1)
     return int(await client.redis.hget(client.keys.record(last.decode()), "pb"))  # type: ignore[misc]  # redis-py 5
 
 

@@ -106,7 +106,7 @@ async def a_dead_letter_is_replayed_once(on: Stage) -> None:
     await _bury(on, "dead")
 
     async def replay(job_id: str, new_id: str, limits: str = "0") -> str:
-        [reply] = await on.scripts.run("replay", limits, 1000, 1000, job_id, new_id, "", b"", 0, "")
+        [reply] = await on.scripts.run("replay", limits, 1000, 1000, job_id, new_id, "", b"", 0, "", "")
         return str(reply.decode().split(" ")[0])
 
     await on.after(1)

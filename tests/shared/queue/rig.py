@@ -25,6 +25,8 @@ from shared.wire.codec import encode
 ANSWER = encode(TextAnswer(model="llama3.2", content="ok"))
 LEASE_MS = 8000
 HORIZON_MS = 1000
+LINE = "t:llama3.2"
+"""That `chat` jobs wait in."""
 
 
 def settings_for(url: str, **fields: Any) -> BaseServiceSettings:
@@ -124,13 +126,16 @@ class Claimed:
         self.created_ms: int = row[5]
         self.deadline_ms: int = row[6]
         self.now_ms: int = row[7]
+        self.host: str = row[10].decode()
+        self.batch: int = row[11]
 
 
 async def claim(
-    scripts: Scripts, count: int = 1, *, worker: str = "ghost", seed: str = "seed", lease_ms: int = LEASE_MS
-) -> list[Claimed]:
+    scripts: Scripts, count: int = 1, *, worker: str = "ghost", seed: str = "seed", lease_ms: int = LEASE_MS,
+    plan: bytes = b"",
+) -> list[Claimed]:  # fmt: skip
     """Claim by hand, as a worker would that then never renews."""
-    _, *rows = await scripts.run("claim", worker, seed, count, lease_ms, HORIZON_MS)
+    _, _, *rows = await scripts.run("claim", worker, seed, count, lease_ms, HORIZON_MS, plan, "")
     return [Claimed(row) for row in rows]
 
 

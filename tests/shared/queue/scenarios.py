@@ -36,18 +36,24 @@ class Stage:
     async def enqueue(
         self, job_id: str, *, priority: str = "normal", body: str = "body", timeout: int = 60_000, delay: int = 0,
         limit: int = 0, limits: str = "", watcher: str = "g1", tenant: str = "t", payload: bytes = b"payload",
+        line: str = "t:m", cost: int = 1,
     ) -> str:  # fmt: skip
         """The script's answer; of a refusal the reason only. `limits` as in includes/admission.lua."""
         self.now_us += 1  # two jobs never come in the same microsecond, so their order is known
         await self.after(0)
         [reply] = await self.scripts.run(
             "enqueue", limits or limit, job_id, payload, priority, "chat", "m", tenant, timeout, delay, watcher, "1",
-            body, b"", "r", 3_600_000,
+            body, b"", "r", 3_600_000, line, cost,
         )  # fmt: skip
         return str(reply.decode().split(" ")[0])
 
-    async def take(self, count: int = 1, *, seed: str = "seed") -> list[Claimed]:
-        return await claim(self.scripts, count, seed=seed, lease_ms=LEASE_MS)
+    async def take(self, count: int = 1, *, seed: str = "seed", plan: bytes = b"") -> list[Claimed]:
+        return await claim(self.scripts, count, seed=seed, lease_ms=LEASE_MS, plan=plan)
+
+    async def calls(self) -> dict[str, int]:
+        """Slots held, in thousandths of a call."""
+        held: Any = await self.redis.hgetall(self.keys.slots)  # type: ignore[misc]  # redis-py 5 types it as either
+        return {name.decode(): int(calls) for name, calls in held.items()}
 
     async def sweep(self, *dead_letters: int) -> int:
         """`dead_letters`: how long they are kept (ms) and how many."""

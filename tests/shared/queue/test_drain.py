@@ -143,7 +143,7 @@ class HoldClaim(Scripts):
 
     async def run(self, name: str, *args: Any) -> Any:
         reply = await super().run(name, *args)
-        if name == "claim" and len(reply) > 1:
+        if name == "claim" and len(reply) > 2:
             self.claimed.set()
             await asyncio.sleep(60)
         return reply

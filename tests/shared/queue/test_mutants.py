@@ -12,12 +12,13 @@ from tests.shared.queue.clocked import clocked_sources
 from tests.shared.queue.limit_scenarios import LIMIT_STORIES
 from tests.shared.queue.mutation import guards, mutants, mutations, split, without
 from tests.shared.queue.scenarios import STORIES, Stage
+from tests.shared.queue.slot_scenarios import SLOT_STORIES
 
 
 async def first_broken(redis: Redis, sources: dict[str, str]) -> str:
     """The first story that fails on these scripts; empty when all hold."""
     keys = Keys("gw")
-    for story in (*STORIES, *LIMIT_STORIES):
+    for story in (*STORIES, *LIMIT_STORIES, *SLOT_STORIES):
         await redis.flushdb()
         stage = Stage(Scripts(redis, keys, sources=sources), redis, keys)
         await stage.after(0)
@@ -47,7 +48,7 @@ async def test_no_guard_can_be_removed_unnoticed(redis_url: str, capsys: pytest.
         await redis.flushdb()
     with capsys.disabled():
         print(f"\nmutants of the queue's scripts: {total - len(survivors)} of {total} killed")
-    assert survivors == []
+    assert not survivors, "\n".join(survivors)
 
 
 async def test_without_the_token_a_zombie_overwrites_the_answer(redis_url: str) -> None:
@@ -60,7 +61,18 @@ async def test_without_the_token_a_zombie_overwrites_the_answer(redis_url: str) 
 
 def test_every_script_that_changes_a_job_has_a_guard() -> None:
     guarded = {name for name, text in clocked_sources().items() if "-- guard" in text}
-    assert guarded >= {"enqueue", "claim", "renew", "publish", "settle", "disown", "sweep", "replay", "purge"}
+    assert guarded >= {
+        "enqueue",
+        "claim",
+        "renew",
+        "publish",
+        "settle",
+        "disown",
+        "sweep",
+        "replay",
+        "purge",
+        "take_slot",
+    }
 
 
 def test_conditions_are_taken_apart_outside_of_brackets_only() -> None:

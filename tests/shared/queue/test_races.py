@@ -79,7 +79,7 @@ async def test_cancel_against_finish(client: QueueClient, redis_url: str, chance
     assert ends[verdict if verdict in ("succeeded", "dead_lettered") else "cancelled"] == ROUNDS
     assert ends.total() == ROUNDS
     assert await client.redis.zcard(client.keys.alarms) == 0
-    assert not await client.redis.exists(client.keys.ready("normal"), client.keys.unfinished)
+    assert not await client.redis.exists(client.keys.lines("normal"), client.keys.unfinished)
 
 
 async def test_expiry_against_claim(client: QueueClient, redis_url: str, chance: random.Random) -> None:
@@ -149,6 +149,6 @@ async def test_requeue_against_reaping(
             assert job.attempts[0].outcome == ("crashed" if reaped else {"released": "drained"}.get(verdict, verdict))
             assert job.state is (State.QUEUED if reaped or verdict != "succeeded" else State.SUCCEEDED)
             assert job.failures == (verdict == "retried" and not reaped)
-    waiting = await client.redis.zcard(client.keys.ready("normal"))
+    waiting = (await client.stats()).queued_by_class["normal"]
     assert waiting == (wins["reaper"] if verdict == "succeeded" else ROUNDS), "each is in line once"
     assert min(wins["reaper"], wins["worker"]) > 0, "both sides won some, or this shows nothing"

@@ -35,6 +35,7 @@ THOROUGH = os.environ.get("ARRIERO_THOROUGH") == "1"
 DEPTH_LIMIT = 12
 LEASE_MS = 8000
 HORIZON_MS = 1000
+LINE = "t:llama3.2"
 RETENTION_MS = 3_600_000
 VERDICTS = ("succeeded", "dead_lettered", "cancelled", "expired", "retried", "released")
 PRIORITIES = st.sampled_from(CLASSES)
@@ -86,7 +87,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _enqueue(self, job_id: str, priority: str, tenant: str, fingerprint: str, timeout: int, delay: int) -> None:
         [reply] = self.run(
             "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", model_of(job_id), tenant, timeout, delay,
-            "g1", "1", fingerprint, b"", "r", RETENTION_MS,
+            "g1", "1", fingerprint, b"", "r", RETENTION_MS, LINE, 1,
         )  # fmt: skip
         expected = self.model.enqueue(job_id, priority, tenant, fingerprint, timeout, delay, "g1")
         assert reply.decode().split(" ")[0] == expected
@@ -129,7 +130,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.made += 1
         seed = f"{self.made:06d}-"
         expected_wait, expected = self.model.claim(want, seed, LEASE_MS, HORIZON_MS)
-        wait, *rows = self.run("claim", worker, seed, want, LEASE_MS, HORIZON_MS)
+        wait, _, *rows = self.run("claim", worker, seed, want, LEASE_MS, HORIZON_MS, b"", "")
         claimed = [(row[0].decode(), row[1].decode(), row[3], row[4]) for row in rows]
         assert (wait, claimed) == (expected_wait, expected)
         fresh = {token for _, token, _, _ in claimed}
@@ -240,7 +241,7 @@ class QueueMachine(RuleBasedStateMachine):
         pipe.hgetall(self.keys.unfinished_models)
         pipe.zrange(self.keys.dead_letters, 0, -1)
         for priority in CLASSES:
-            pipe.zrange(self.keys.ready(priority), 0, -1)
+            pipe.zrange(self.keys.line(priority, LINE), 0, -1)
         for job in jobs:
             pipe.hgetall(self.keys.record(job.id))
             pipe.exists(self.keys.payload_root + job.id)

@@ -1,12 +1,14 @@
 -- accept: store a new job and put it in line. The caller made sure that its id is free and the door open.
 -- Further arguments are record fields of its own. Returns the job's state.
-local function accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, ...)
+local function accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, line, cost, ...)
   local key = record(id)
   local state = delay > 0 and 'scheduled' or 'queued'
   local deadline = now + timeout
-  local tag = state == 'queued' and next_tag(class, tenant) or ''
+  cost = tonumber(cost)
+  local tag = state == 'queued' and next_tag(class, tenant, cost) or ''
   redis.call('HSET', key, 's', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', now, 'tg', tag, 'dl', deadline,
-    'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, ...)
+    'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, 'l', line, ...)
+  if cost ~= 1 then redis.call('HSET', key, 'co', cost) end
   if metadata ~= '' then redis.call('HSET', key, 'md', metadata) end
   redis.call('PEXPIRE', key, timeout + ttl)
   redis.call('SET', payloads .. id, payload, 'PX', timeout + ttl)
@@ -14,7 +16,7 @@ local function accept(id, payload, class, kind, model, tenant, timeout, delay, r
     redis.call('HSET', key, 'at', now + delay)
     redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
   else
-    redis.call('ZADD', ready(class), tag, id)
+    join(class, line, id, tag)
     redis.call('ZADD', ALARMS, deadline, id)
   end
   redis.call('ZADD', root .. 'tenant:' .. tenant, now, id)

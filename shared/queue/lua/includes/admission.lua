@@ -20,7 +20,7 @@ local function door(limits)
   local bytes, rate, memory = tonumber(seen[1]) or 0, tonumber(seen[2]) or 0, tonumber(seen[6]) or 0
   local fresh = rate > 0 and now - (tonumber(seen[3]) or 0) <= FRESH_MS
   local stalled = seen[5] == '1' and now - (tonumber(seen[4]) or now) or 0
-  local depth = {high = redis.call('ZCARD', ready('high')), normal = redis.call('ZCARD', ready('normal')), low = redis.call('ZCARD', ready('low'))}
+  local depth = waiting_jobs()
   local waiting = depth.high + depth.normal + depth.low
   local jobs, oldest = {}, {}
 
@@ -30,7 +30,8 @@ local function door(limits)
   end
   local function age_of(class)
     if not oldest[class] then
-      local first = redis.call('ZRANGE', ready(class), 0, 0)[1]
+      local line = redis.call('ZRANGE', lines(class), 0, 0)[1]
+      local first = line and redis.call('ZRANGE', line_key(class, line), 0, 0)[1]
       local since = first and redis.call('HMGET', record(first), 'qt', 'ct') or {}
       oldest[class] = now - (tonumber(since[1] or since[2]) or now)
     end

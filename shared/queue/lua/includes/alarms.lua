@@ -8,7 +8,7 @@ local function ring(limit, horizon)
     local id, at = due[i], tonumber(due[i + 1])
     if at > now then return at - now end -- guard: nothing before its time
     local key = record(id)
-    local job = redis.call('HMGET', key, 's', 'c', 'dl', 'tg', 'x', 'cx', 'n', 'hb', 'tn')
+    local job = redis.call('HMGET', key, 's', 'c', 'dl', 'tg', 'x', 'cx', 'n', 'hb', 'l')
     local state, deadline = job[1], tonumber(job[3])
     if not state or not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
       redis.call('ZREM', ALARMS, id)
@@ -23,17 +23,17 @@ local function ring(limit, horizon)
       elseif deadline <= now then -- guard: work nobody waits for is not done
         finish(id, state, 'expired', '@job_timeout', '')
       else
-        requeue(id, state, job[2], deadline, job[4])
+        requeue(id, state, deadline, job[4])
       end
     elseif deadline <= now then -- guard: every job ends by its deadline
-      if state == 'queued' then leave(job[2], id) end
+      if state == 'queued' then leave(job[2], job[9], id) end
       finish(id, state, 'expired', '@job_timeout', '')
     elseif state == 'scheduled' then
       -- A retry goes to the back of the line; a job that was only handed back has its place still.
       if job[8] and job[8] == job[7] then
-        requeue(id, state, job[2], deadline, job[4])
+        requeue(id, state, deadline, job[4])
       else
-        requeue_last(id, state, job[2], job[9], deadline)
+        requeue_last(id, state, deadline)
       end
     else
       redis.call('ZADD', ALARMS, deadline, id)

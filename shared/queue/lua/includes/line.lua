@@ -1,11 +1,21 @@
--- The line of a class: its waiting jobs in the order they will start, fair to the tenants by self-clocked fair queueing.
--- A job's tag is one more than its tenant's last tag, or than the tag served last where that is further on. So a tenant with many jobs waits
--- behind its own, and one that comes with its first job waits behind about one of each other tenant.
+-- The lines: in each class one for each model and manner of use, so that a job that cannot start now stands in nobody's way.
+-- A line has its waiting jobs by tag, the order in which they start: self-clocked fair queueing. A job's tag is its cost more than its tenant's last tag,
+-- or than the tag served last where that is further on. So a tenant with much work waits behind its own, and one that comes with its first job waits behind
+-- about one job of each other tenant. Tags count over all lines of a class, so the heads of its lines compare.
+local CLASSES = {'high', 'normal', 'low'}
+local function line_key(class, line) return root .. 'line:' .. class .. ':' .. line end
+local function lines(class) return root .. 'lines:' .. class end -- line -> tag of its first job
 local function tags(class) return root .. 'tags:' .. class end
 local known_tags = {}
 
+-- waiting_jobs: how many wait in each class.
+local function waiting_jobs()
+  local known = redis.call('HMGET', DEPTH, 'high', 'normal', 'low')
+  return {high = tonumber(known[1]) or 0, normal = tonumber(known[2]) or 0, low = tonumber(known[3]) or 0}
+end
+
 -- next_tag: the place of one more job of this tenant, behind all of its own.
-local function next_tag(class, tenant)
+local function next_tag(class, tenant, cost)
   local known = known_tags[class]
   if not known then
     known = {served = tonumber(redis.call('HGET', root .. 'turns', 'served:' .. class)) or 0, last = {}}
@@ -13,41 +23,58 @@ local function next_tag(class, tenant)
   end
   local last = known.last[tenant] or tonumber(redis.call('HGET', tags(class), tenant)) or 0
   if known.served > last then last = known.served end -- guard: the time a tenant was away is no credit
-  local tag = last + 1
+  local tag = last + cost
   known.last[tenant] = tag
   redis.call('HSET', tags(class), tenant, tag)
   return tag
 end
 
--- position: how many waiting jobs will start before this one at the latest, plus one; 0 when it does not wait.
-local function position(class, id)
-  local rank = redis.call('ZRANK', ready(class), id)
-  if not rank then return 0 end
-  if class ~= 'high' then rank = rank + redis.call('ZCARD', ready('high')) end
-  if class == 'low' then rank = rank + redis.call('ZCARD', ready('normal')) end
-  return rank + 1
+-- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait.
+local function position(class, line, id)
+  local tag = redis.call('ZSCORE', line_key(class, line), id)
+  if not tag then return 0 end
+  local before = redis.call('ZRANK', line_key(class, line), id)
+  for _, other in ipairs(redis.call('ZRANGE', lines(class), '-inf', '(' .. tag, 'BYSCORE', 'LIMIT', 0, 50)) do
+    if other ~= line then before = before + redis.call('ZCOUNT', line_key(class, other), '-inf', '(' .. tag) end
+  end
+  if class ~= 'high' then
+    local waiting = waiting_jobs()
+    before = before + waiting.high + (class == 'low' and waiting.normal or 0)
+  end
+  return before + 1
 end
 
--- tidy: a line without jobs needs no memory of who stood where.
-local function tidy(class)
-  if redis.call('EXISTS', ready(class)) == 0 then redis.call('DEL', tags(class)) end
+-- head_changed: what a line's first job is now; a class without jobs needs no memory of who stood where.
+local function head_changed(class, line)
+  local head = redis.call('ZRANGE', line_key(class, line), 0, 0, 'WITHSCORES')
+  if head[2] then
+    redis.call('ZADD', lines(class), head[2], line)
+  else
+    redis.call('ZREM', lines(class), line)
+    if redis.call('EXISTS', lines(class)) == 0 then redis.call('DEL', tags(class)) end
+  end
 end
 
--- pop: the first `count` jobs of a line leave it to be started. Their ids.
-local function pop(class, count)
-  local popped = redis.call('ZPOPMIN', ready(class), count)
+-- join: a job waits from now on.
+local function join(class, line, id, tag)
+  redis.call('ZADD', line_key(class, line), tag, id)
+  redis.call('ZADD', lines(class), 'LT', tag, line)
+  deepen(class, 1)
+end
+
+-- pop: the first `count` jobs of a line leave it to be started.
+local function pop(class, line, count)
+  local popped = redis.call('ZPOPMIN', line_key(class, line), count)
   local served = tonumber(popped[#popped])
   if served > (tonumber(redis.call('HGET', root .. 'turns', 'served:' .. class)) or 0) then -- guard: what came back to the front has an older tag
     redis.call('HSET', root .. 'turns', 'served:' .. class, served)
   end
-  tidy(class)
-  local ids = {}
-  for i = 1, #popped, 2 do ids[#ids + 1] = popped[i] end
-  return ids
+  head_changed(class, line)
+  deepen(class, -#popped / 2)
 end
 
 -- leave: a waiting job goes out of its line without having been started.
-local function leave(class, id)
-  redis.call('ZREM', ready(class), id)
-  tidy(class)
+local function leave(class, line, id)
+  deepen(class, -redis.call('ZREM', line_key(class, line), id))
+  head_changed(class, line)
 end

@@ -11,6 +11,8 @@ local ALARMS = root .. 'alarms'
 local WAKE = root .. 'wake'
 local DEAD = root .. 'dlq'
 local LOAD = root .. 'load'
+local DEPTH = root .. 'depth'
+local SLOTS = root .. 'slots'
 local INLINE_BYTES = 65536 -- a larger result is fetched by the gateway instead of travelling through its inbox
 
 -- items: ARGV from `first` on, in rows of `width`; calls fn(i, field...) for each.
@@ -37,6 +39,15 @@ local function write_held(key, held)
     if by ~= 0 and redis.call('HINCRBY', key, name, by) <= 0 then redis.call('HDEL', key, name) end
   end
 end
+-- So are the changes to how many jobs wait in each class,
+local deeper = {high = 0, normal = 0, low = 0}
+local function deepen(class, by) deeper[class] = deeper[class] + by end
+-- and those to the calls under way: of a host, and of a unit, which is a model in the memory of a host. In thousandths: the jobs of a batch share one call.
+local taken = {}
+local function use(slot, sign)
+  local host, unit, share = string.match(slot, '^([^|]*)|([^|]*)|(%d+)$')
+  for _, name in ipairs({host, host .. '|' .. unit}) do taken[name] = (taken[name] or 0) + sign * share end
+end
 local function write_counts()
   for name, by in pairs(changes) do
     if by ~= 0 then redis.call('HINCRBY', root .. 'counters', name, by) end
@@ -44,16 +55,34 @@ local function write_counts()
   if held_bytes ~= 0 then redis.call('HINCRBY', LOAD, 'bytes', held_bytes) end
   write_held(root .. 'unfinished', held_jobs)
   write_held(root .. 'unfinished-models', held_models)
+  for class, by in pairs(deeper) do
+    if by ~= 0 then redis.call('HINCRBY', DEPTH, class, by) end
+  end
+  local freed = false
+  for name, by in pairs(taken) do
+    if by ~= 0 and redis.call('HINCRBY', SLOTS, name, by) <= 0 then redis.call('HDEL', SLOTS, name) end
+    freed = freed or by < 0
+  end
+  if freed and redis.call('EXISTS', root .. 'lines:high', root .. 'lines:normal', root .. 'lines:low') > 0 then
+    redis.call('ZADD', WAKE, 0, 'w') -- whoever frees a slot may not be there to use it
+  end
 end
 
 local function record(id) return root .. 'j:' .. id end
-local function ready(class) return root .. 'ready:' .. class end
 local function events(id) return root .. 'events:' .. id end
 
 -- move: the only place that writes a state. False, and nothing written, if the table has no such move.
+-- A job holds a slot just as long as it runs, whoever ends that, so no slot can be lost.
 local function move(key, from, to, ...)
   if not (MOVES[from] or {})[to] then return false end -- guard: state table
   redis.call('HSET', key, 's', to, ...)
+  if from == 'running' then
+    local slot = redis.call('HGET', key, 'h')
+    if slot then -- guard: a slot is given back
+      use(slot, -1)
+      redis.call('HDEL', key, 'h')
+    end
+  end
   count(from, -1)
   count(to, 1)
   return true

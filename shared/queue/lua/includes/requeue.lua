@@ -1,16 +1,18 @@
 -- requeue: running or scheduled -> queued, at the place in line that `tag` says: its own, unless it goes to the back.
-local function requeue(id, from, class, deadline, tag, ...)
+local function requeue(id, from, deadline, tag, ...)
   if not move(record(id), from, 'queued', 'tok', '', ...) then return false end
-  redis.call('ZADD', ready(class), tag, id)
+  local at = redis.call('HMGET', record(id), 'c', 'l')
+  join(at[1], at[2], id, tag)
   redis.call('ZADD', ALARMS, deadline, id)
   redis.call('ZADD', WAKE, 0, 'w')
   return true
 end
 
 -- requeue_last: the same, behind the jobs that its tenant has in line now.
-local function requeue_last(id, from, class, tenant, deadline, ...)
-  local tag = next_tag(class, tenant)
-  return requeue(id, from, class, deadline, tag, 'tg', tag, 'qt', now, ...)
+local function requeue_last(id, from, deadline, ...)
+  local job = redis.call('HMGET', record(id), 'c', 'tn', 'co')
+  local tag = next_tag(job[1], job[2], tonumber(job[3]) or 1)
+  return requeue(id, from, deadline, tag, 'tg', tag, 'qt', now, ...)
 end
 
 -- put_off: running -> scheduled, to be queued again after `delay` ms, or to expire if the deadline comes first. `...` are further record fields.

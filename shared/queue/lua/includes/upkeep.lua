@@ -3,7 +3,7 @@
 local function measure()
   local ends = redis.call('HMGET', root .. 'counters', 'succeeded', 'dead_lettered')
   local done = (tonumber(ends[1]) or 0) + (tonumber(ends[2]) or 0)
-  local waits = redis.call('EXISTS', ready('high'), ready('normal'), ready('low')) > 0
+  local waits = redis.call('EXISTS', lines('high'), lines('normal'), lines('low')) > 0
   local seen = redis.call('HMGET', LOAD, 'at', 'done', 'busy', 'rate')
   local since, ended, rate = tonumber(seen[1]) or now, done - (tonumber(seen[2]) or done), tonumber(seen[4])
   if not waits or seen[3] ~= '1' then
@@ -26,7 +26,7 @@ end
 -- than their deadline and retention). Call it once the changes of this call are written.
 local function settle_accounts()
   if redis.call('EXISTS', ALARMS) == 1 then return end -- guard: what is under way counts
-  redis.call('DEL', root .. 'unfinished', root .. 'unfinished-models')
+  redis.call('DEL', root .. 'unfinished', root .. 'unfinished-models', DEPTH, SLOTS)
   redis.call('HSET', LOAD, 'bytes', 0)
   redis.call('HSET', root .. 'counters', 'scheduled', 0, 'queued', 0, 'running', 0)
 end

@@ -1,0 +1,51 @@
+"""Which line a job waits in. A line is one manner of use of one unit: what a host must have in memory to run the job.
+
+A unit is a model with its context length, where the caller asks for one: Ollama loads a model anew for another context.
+Embeddings have lines of their own, so that one call can serve several of their jobs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.jobs import Kind
+from shared.model_names import same
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest
+
+EMBEDDINGS = "e:"
+TEXTS = "t:"
+
+
+def unit_of(model: str, options: Mapping[str, Any] | None = None) -> str:
+    """The unit's name: `llama3.2`, or `llama3.2#8192` where the options ask for that many tokens of context."""
+    context = (options or {}).get("num_ctx")
+    # The scripts part a slot's name at `|`.
+    name = same(model).replace("|", "_")
+    return f"{name}#{context}" if isinstance(context, int) else name
+
+
+def line_of(kind: str, model: str, request: object) -> str:
+    """The line of a job with a canonical request."""
+    match request:
+        case ChatRequest() | CompletionRequest():
+            options = request.sampling.options
+        case EmbeddingRequest():
+            options = request.options
+        case _:
+            options = {}
+    return line_named(kind, unit_of(model, options))
+
+
+def line_named(kind: str, unit: str) -> str:
+    return (EMBEDDINGS if kind == Kind.EMBEDDING else TEXTS) + unit
+
+
+def unit_in(line: str) -> str:
+    """The unit that a line is for."""
+    return line[len(TEXTS) :]
+
+
+def takes_batches(line: str) -> bool:
+    """Whether one call can serve several jobs of the line."""
+    return line.startswith(EMBEDDINGS)

@@ -1,0 +1,130 @@
+"""What a worker tells a claim about where jobs may start, and what it is told in return.
+
+The queue does not know models or hosts: a `Planner` does (`worker/scheduling`), and `lua/includes/plan.lua` carries its
+plan out against what the whole fleet has under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.jobs import Priority
+from shared.wire.codec import encode
+
+CALL = 1000
+"""One call in slots' units: the jobs of a batch hold parts of one."""
+
+
+@dataclass(slots=True, frozen=True)
+class WaitingLine:
+    """A line of one class: how many jobs wait in it, and since when the first of them does (ms, Redis' clock)."""
+
+    priority: Priority
+    name: str
+    waiting: int
+    since_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class View:
+    """The queue as a claim saw it. `calls` are thousandths of calls under way by `host` and by `host|unit`; `hosts` is
+    what a worker saw on each host last, packed."""
+
+    now_ms: int
+    lines: Sequence[WaitingLine]
+    calls: dict[str, int]
+    hosts: dict[str, bytes]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Place:
+    """Where a line's jobs may be served: at most `calls` at once of the unit there, `shared_calls` of them by jobs of
+    other classes than high. Of the places with room those of the least `tier` count, and of them the one where
+    (calls under way at the host + 1) x `weight` is least.
+    """
+
+    host: str
+    unit: str
+    calls: int
+    shared_calls: int
+    tier: int = 0
+    weight: float = 1.0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Row:
+    """A line that may start jobs. One call serves up to `batch` of them; from `fill_from` calls of the unit on, one
+    that would serve fewer waits for more, until its first job has waited for `fill_ms`.
+    """
+
+    line: str
+    places: Sequence[Place]
+    batch: int = 1
+    fill_from: int = 0
+    fill_ms: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """Which lines may start jobs now, and where. `hosts`: the most calls that each may have under way."""
+
+    hosts: dict[str, int]
+    rows: Sequence[Row]
+
+    def packed(self) -> bytes:
+        """As `lua/includes/plan.lua` reads it."""
+        number = {host: i for i, host in enumerate(self.hosts, start=1)}
+        rows = [
+            (
+                row.line, row.batch, row.fill_from, row.fill_ms,
+                [(number[p.host], p.unit, p.calls, p.shared_calls, p.tier, p.weight) for p in row.places],
+            )
+            for row in self.rows
+        ]  # fmt: skip
+        return encode((list(self.hosts.items()), rows))
+
+
+class Planner(Protocol):
+    """Decides what a worker may start."""
+
+    def packed(self) -> bytes:
+        """The plan as `lua/includes/plan.lua` reads it; empty: any line may start, and no host is chosen."""
+
+    def wants_view(self) -> bool:
+        """Whether the next claim is to bring a view even if nothing waits in vain."""
+
+    def see(self, view: View) -> bool:
+        """Plan anew. Whether the plan is another one now."""
+
+    def pause_s(self) -> float:
+        """Seconds after which waiting alone may change the plan."""
+
+
+class AnyLine:
+    """No plan: for queues whose jobs need no model in memory."""
+
+    def packed(self) -> bytes:
+        return b""
+
+    def wants_view(self) -> bool:
+        return False
+
+    def see(self, view: View) -> bool:
+        return False
+
+    def pause_s(self) -> float:
+        return float("inf")
+
+
+def read_view(reply: Sequence[Any]) -> View:
+    """A view from a claim's reply (`lua/includes/view.lua`)."""
+    now_ms, lines, slots, hosts = reply
+    rows = zip(lines[::4], lines[1::4], lines[2::4], lines[3::4], strict=True)
+    return View(
+        now_ms=now_ms,
+        lines=[WaitingLine(Priority(p.decode()), line.decode(), waiting, since) for p, line, waiting, since in rows],
+        calls={name.decode(): int(calls) for name, calls in zip(slots[::2], slots[1::2], strict=True)},
+        hosts={host.decode(): seen for host, seen in zip(hosts[::2], hosts[1::2], strict=True)},
+    )
