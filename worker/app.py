@@ -17,9 +17,12 @@ from shared.pins import KeepAlive
 from shared.queue.connection import connect
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.keys import Keys
+from shared.queue.scripts import Scripts
+from shared.queue.slots import Slots
 from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
+from shared.resilience.circuits import host_circuit
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
@@ -27,6 +30,9 @@ from worker.guards import Guards
 from worker.hosts import Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
+from worker.places import Places
+from worker.scheduling.planner import ModelPlanner
+from worker.scheduling.watch import Watch
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -44,6 +50,7 @@ class WorkerService:
             [OllamaBackend(url, pool_size=settings.worker_concurrency) for url in settings.ollama_base_urls],
             probe_timeout_s=settings.healthcheck_timeout,
             slots=settings.worker_concurrency,
+            on_answer=lambda host, model: self.watch.answered(host, model),
         )
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
         # name.
@@ -67,6 +74,17 @@ class WorkerService:
         )
         self.guards = Guards(self.breakers, RetryBudget(self._redis, keys, settings.budget_policy))
         self.cache = AnswerCache(self._redis, keys, settings.cache_policy) if settings.answer_cache_enabled else None
+        self.watch = Watch(
+            self._redis, keys, self.hosts, worker_id=worker_id, limit_s=settings.healthcheck_timeout,
+            is_busy=lambda: self.planner.is_busy or bool(self.engine.running),
+        )  # fmt: skip
+        self.planner = ModelPlanner(
+            self.hosts,
+            settings.knobs,
+            max_loaded=settings.ollama_max_loaded_models,
+            is_open=lambda host: self.breakers.is_open(host_circuit(host)),
+            on_sightings=self.watch.seen,
+        )
         execution = Execution(
             self.hosts,
             timeouts=settings.call_timeouts,
@@ -77,6 +95,7 @@ class WorkerService:
             cache=self.cache,
             stay_s=self.keep_alive.seconds,
             allowed=settings.allowed_models,
+            places=Places(Slots(Scripts(self._redis, keys)), settings.knobs),
         )
         self.engine = QueueWorker(
             dict.fromkeys(INFERENCE_KINDS, execution.run),
@@ -90,6 +109,7 @@ class WorkerService:
                 version=own_version(),
                 on_settled=self.observation.settled,
             ),
+            planner=self.planner,
         )
 
     async def readiness(self) -> Mapping[str, str]:
@@ -130,6 +150,7 @@ class WorkerService:
         await self.guards.start()
         await self.usage.start()
         await self.keep_alive.start()
+        await self.watch.start()
         working = asyncio.create_task(self.engine.async_run())
         try:
             # The pages fail at once when their port is taken; the engine ends when it was told to.
@@ -139,6 +160,7 @@ class WorkerService:
         finally:
             await asyncio.gather(working, return_exceptions=True)
             await self.engine.close()
+            await self.watch.stop()
             await self.hosts.aclose()
             if self.cache is not None:
                 await self.cache.aclose()

@@ -15,6 +15,7 @@ from shared.wire.canonical import Request
 from worker.fallback import Route, needs, routes
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.places import Places
 
 WAIT_HERE_S = 2.0
 """How long a job waits in the worker for room on a busy host, before it goes back to the queue."""
@@ -68,7 +69,8 @@ class NothingInstalled(Exception):
 class Choice:
     """Takes the plan's routes in order and asks of each whether it is free."""
 
-    def __init__(self, hosts: Hosts, guards: Guards, *, tries: int) -> None:
+    def __init__(self, hosts: Hosts, guards: Guards, places: Places, *, tries: int) -> None:
+        self._places = places
         self._hosts = hosts
         self._guards = guards
         self._tries = tries
@@ -88,6 +90,7 @@ class Choice:
     async def _first_free(self, trip: Trip) -> tuple[float, tuple[Route, Admission] | None]:
         """The first route that is free; else in how many seconds one that is only busy may have room."""
         hosts = self._hosts.preferred(trip.models[0], trip.job.attempt)
+        hosts.sort(key=lambda host: host != trip.job.host)  # where it has a slot
         planned = routes(trip.models, hosts, trip.failed, tries=self._tries)
         trip.options = [route for route in planned if route not in trip.absent]
         if not trip.options:
@@ -104,9 +107,13 @@ class Choice:
                 trip.absent.append(route)
             else:
                 admission = await self._guards.admit(trip.kind, route)
-                if admission.allowed:
+                if not admission.allowed:
+                    open_for.append(admission.retry_in_s)
+                elif await self._places.hold(trip.job, route, trip.request):
                     return 0.0, (route, admission)
-                open_for.append(admission.retry_in_s)
+                else:
+                    self._guards.withdraw(admission)
+                    busy.setdefault(route.model, []).append(0.0)
         if busy:
             return min(min(pauses) for pauses in busy.values()), None
         if open_for:

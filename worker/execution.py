@@ -43,6 +43,8 @@ from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, si
 from worker.guards import Guards
 from worker.hosts import Hosts, Lease
 from worker.observation import Observation, ObservedCall
+from worker.places import Places
+from worker.scheduling.policy import Knobs
 
 DEADLINE_MARGIN_S = 0.5
 """Kept back from a call's time limit, so that the timeout is still reported before the job expires."""
@@ -79,6 +81,7 @@ class Execution:
         fallback: FallbackPolicy | None = None,
         cache: AnswerCache | None = None,
         allowed: Collection[str] = (),
+        places: Places | None = None,
         stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
         """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever."""
@@ -88,7 +91,7 @@ class Execution:
         self._observe = observation
         self._fallback = fallback or FallbackPolicy()
         self._guards = guards
-        self._choice = Choice(hosts, guards, tries=policy.tries)
+        self._choice = Choice(hosts, guards, places or Places(None, Knobs()), tries=policy.tries)
         self._cache = cache
         self._allowed = allowed
         self._stay_s = stay_s

@@ -9,7 +9,7 @@ from shared.model_names import same
 from shared.resilience.breaker_store import Admission, Breakers
 from shared.resilience.budget import RetryBudget
 from shared.resilience.circuits import host_circuit, model_circuit
-from shared.resilience.judgement import AskLoaded
+from shared.resilience.judgement import NO_VERDICT, AskLoaded
 from worker.fallback import Route
 
 
@@ -33,6 +33,10 @@ class Guards:
         """Whether a call may go out; asked before any model is loaded for it. An allowed one ends with `ended`."""
         model = same(route.model)
         return await self._breakers.admit((host_circuit(route.host), model_circuit(kind, model, route.host)))
+
+    def withdraw(self, admission: Admission) -> None:
+        """An admitted call does not go out after all."""
+        self._breakers.record(admission, NO_VERDICT)
 
     async def may_retry(self, route: Route) -> bool:
         """Take a retry for this host and model from the shared budget."""

@@ -59,7 +59,15 @@ def is_gone(error: ArrieroError) -> bool:
 class Hosts:
     """The configured backends. `slots` is how many calls this worker can have in flight on one of them."""
 
-    def __init__(self, backends: Sequence[Backend], *, probe_timeout_s: float, slots: int = 1000) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        probe_timeout_s: float,
+        slots: int = 1000,
+        on_answer: Callable[[str, str], None] = lambda host, model: None,
+    ) -> None:
+        """`on_answer` is called with host and model when a call begins to be answered."""
         self._hosts: dict[str, _Host] = {}
         for backend in backends:
             name = backend.name
@@ -68,6 +76,22 @@ class Hosts:
             self._hosts[name] = _Host(backend, slots)
         self._probe_timeout_s = probe_timeout_s
         self._given_back = asyncio.Event()
+        self._on_answer = on_answer
+
+    def names(self) -> list[str]:
+        return list(self._hosts)
+
+    def loads_models(self, name: str) -> bool:
+        """Whether the host takes models into a memory that we can look into."""
+        return self._hosts[name].backend.loads_models
+
+    async def loaded_on(self, name: str) -> list[LoadedModel]:
+        """Models in memory there. Raises what the backend raises."""
+        return await self._hosts[name].backend.loaded()
+
+    def lacks(self, name: str, model: str) -> bool:
+        """Whether the host said a moment ago that it does not have the model."""
+        return self._hosts[name].missing.get(same(model), 0.0) > time.monotonic()
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
@@ -75,8 +99,7 @@ class Hosts:
         """The hosts' names, best first for this attempt; those that did not have the model a moment ago last."""
         names = list(self._hosts)
         order = preference([host.in_flight for host in self._hosts.values()], attempt)
-        now = time.monotonic()
-        return sorted((names[i] for i in order), key=lambda name: self._hosts[name].missing.get(same(model), 0.0) > now)
+        return sorted((names[i] for i in order), key=lambda name: self.lacks(name, model))
 
     def asks_loaded(self, name: str) -> Callable[[], Awaitable[Sequence[LoadedModel]]]:
         """How to ask the host which models it has in memory."""
@@ -139,7 +162,7 @@ class Hosts:
         host.in_flight += 1
         host.calls[model] += 1
         call = host.pace.begins()
-        lease = Lease(host.backend, lambda: self._answers_again(host, call))
+        lease = Lease(host.backend, lambda: self._answers_again(host, call, route))
         try:
             yield lease
             lease.answers()
@@ -157,7 +180,8 @@ class Hosts:
             host.pace.ends(call)
             self._given_back.set()
 
-    def _answers_again(self, host: _Host, call: int) -> None:
+    def _answers_again(self, host: _Host, call: int, route: Route) -> None:
+        self._on_answer(route.host, route.model)
         if host.pace.answers(call):
             self._given_back.set()
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from shared.backends.base import CallTimeouts
+from shared.jobs import Priority
 from shared.resilience.answer_cache import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.budget import BudgetPolicy
 from shared.settings import BaseServiceSettings, Ratio, Seconds
 from worker.fallback import FallbackPolicy
+from worker.scheduling.policy import Knobs
 
 
 class WorkerSettings(BaseServiceSettings):
@@ -26,6 +28,61 @@ class WorkerSettings(BaseServiceSettings):
     worker_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics pages.")
     worker_port: int = Field(3008, ge=0, le=65535, description="Port of those pages; 0 = any free.")
     worker_concurrency: int = Field(5, ge=1, le=10_000, description="Jobs one worker process runs at a time.")
+    max_concurrent_requests: int = Field(
+        10, ge=1, le=10_000, description="Calls that one model host gets at a time, from all workers together."
+    )
+    ollama_num_parallel: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Calls that one model on one host gets at a time, from all workers together; set it to the hosts' "
+        "own OLLAMA_NUM_PARALLEL, so that what cannot run waits here and not there. 0: MAX_CONCURRENT_REQUESTS.",
+    )
+    ollama_embedding_parallel: int = Field(
+        2,
+        ge=1,
+        le=10_000,
+        description="The same for embeddings, which Ollama runs one call at a time; a second one is on its way "
+        "meanwhile.",
+    )
+    ollama_max_loaded_models: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Models that a host's memory holds at a time. 0: found out by watching which are pushed out.",
+    )
+    reserved_high_slots: int = Field(
+        1, ge=0, le=1000, description="Of those calls of a model, how many only jobs of priority high may take."
+    )
+    enable_gpu_optimization: bool = Field(
+        True,
+        description="Serve the models that the hosts have in memory first, and swap models rarely. Off: first come, "
+        "first served.",
+    )
+    cold_wait_high: Seconds = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="How long a job of priority high waits for its model to be loaded at the cost of others, seconds.",
+    )
+    cold_wait_normal: Seconds = Field(10.0, ge=0, le=3600, description="The same for priority normal, seconds.")
+    cold_wait_low: Seconds = Field(20.0, ge=0, le=3600, description="The same for priority low, seconds.")
+    model_residency: Seconds = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="How long a model is used before another one that jobs wait for may push it out, seconds; five "
+        "times what loading one takes is a good value.",
+    )
+    enable_batch_processing: bool = Field(True, description="Serve several embedding jobs with one call.")
+    worker_batch_size: int = Field(10, ge=1, le=200, description="Embedding jobs that one call serves at most.")
+    batch_timeout: Seconds = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="While another embedding call of the same model is under way, how long a job waits at most for "
+        "more to fill its call, seconds. With none under way it never waits.",
+    )
     worker_timeout: Seconds = Field(300.0, gt=0, le=86400, description="Limit on one run of a job, seconds.")
     worker_drain_timeout: Seconds = Field(
         30.0,
@@ -123,6 +180,24 @@ class WorkerSettings(BaseServiceSettings):
             open_cap_s=self.circuit_breaker_max_open_time,
             successes_to_close=self.circuit_breaker_successes,
             probe_lease_s=self.circuit_breaker_probe_lease,
+        )
+
+    @property
+    def knobs(self) -> Knobs:
+        return Knobs(
+            by_affinity=self.enable_gpu_optimization,
+            host_calls=self.max_concurrent_requests,
+            unit_calls=self.ollama_num_parallel or self.max_concurrent_requests,
+            embedding_calls=self.ollama_embedding_parallel,
+            reserved=self.reserved_high_slots,
+            batch=self.worker_batch_size if self.enable_batch_processing else 1,
+            fill_s=self.batch_timeout,
+            patience_s={
+                Priority.HIGH: self.cold_wait_high,
+                Priority.NORMAL: self.cold_wait_normal,
+                Priority.LOW: self.cold_wait_low,
+            },
+            residency_s=self.model_residency,
         )
 
     @property

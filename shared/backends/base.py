@@ -61,6 +61,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """Short label for records and metrics, e.g. the host and port."""
 
+    @property
+    def loads_models(self) -> bool:
+        """Whether `loaded` tells which models it has in memory, and others have to be loaded first."""
+
     def chat(self, request: ChatRequest, *, request_id: str, timeouts: CallTimeouts) -> AsyncIterator[Delta | Finish]:
         """Deltas as they come, then exactly one `Finish`."""
 

@@ -60,6 +60,10 @@ class OllamaBackend:
         self._allow_cloud = allow_cloud
 
     @property
+    def loads_models(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         """host:port"""
         return self._upstream.label

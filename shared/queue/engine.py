@@ -265,7 +265,8 @@ class QueueWorker(Worker):
     def _read(self, row: Sequence[Any], batches: dict[int, Batch]) -> Claimed:
         """A claim's row; the jobs of one batch get the same object."""
         job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, crashes = row[:10]
-        host, batch, *past = row[10:]
+        slot, batch, *past = row[10:]
+        host, _, unit = slot.partition(b"|")
         job = RunningJob(
             id=job_id.decode(),
             kind="",
@@ -281,6 +282,7 @@ class QueueWorker(Worker):
             outbox=self.outbox,
             crashes=crashes,
             host=host.decode(),
+            unit=unit.decode(),
             batch=batches.setdefault(batch, Batch()) if batch else None,
             past=[records.notes_of(ended) for ended in past],
         )

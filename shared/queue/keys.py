@@ -44,13 +44,13 @@ class Keys:
     def record(self, job_id: str) -> str:
         """Hash, the job's record. TTL deadline + retention, from the end on: retention.
 
-        Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line
-        since ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events,
-        l its line, co its cost if not 1, h its slot while it
-        runs as `host|unit|thousandths of a call`, fp body fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays,
-        ra job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one
-        handed back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`,
-        z<n> its end as `outcome|ms|notes`.
+        Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line since
+        ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, l
+        its line, co its cost if not 1, h its slot while it runs as `host|unit|thousandths of a call`, fp body
+        fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays, ra
+        job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one handed
+        back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`, z<n>
+        its end as `outcome|ms|notes`.
         """
         return f"{self.root}j:{job_id}"
 

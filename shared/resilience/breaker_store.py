@@ -102,6 +102,10 @@ class Breakers:
         """Every circuit in use here, by name."""
         return self._book.views()
 
+    def is_open(self, name: str) -> bool:
+        """Whether that circuit keeps calls back now, as far as this process knows."""
+        return bool(self._book.troubled) and self._book.standing((name,))[0] > 0
+
     # -- asking -----------------------------------------------------------------------------------------------------
 
     async def admit(self, names: Sequence[str]) -> Admission:

@@ -3,7 +3,7 @@
 -- ARGV[1]  worker   ARGV[2]  token seed, random   ARGV[3]  N   ARGV[4]  lease, ms   ARGV[5]  longest wait for the next alarm, ms
 -- ARGV[6]  plan, see includes/plan.lua   ARGV[7]  '1': show what the plan is made from in any case
 -- returns  {ms until the next alarm, view, job...}; a job is {id, token, payload, attempt, failures, created ms, deadline ms, now ms, keep events, crashes,
---          host or '', number of its batch or 0, ends of failed runs...}; the view, see includes/view.lua, is {} unless jobs wait that could not start
+--          slot as 'host|unit' or '', number of its batch or 0, ends of failed runs...}; the view, see includes/view.lua, is {} unless jobs wait that could not start
 --@include record
 --@include ending
 --@include line
@@ -56,7 +56,7 @@ for _, class in ipairs(CLASSES) do
 end
 
 local jobs = {}
-local function start(id, slot, host, batch)
+local function start(id, slot, place, batch)
   local key = record(id)
   local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt', 'x')
   local state, deadline, attempt = job[1], tonumber(job[2]), (tonumber(job[3]) or 0) + 1
@@ -78,7 +78,7 @@ local function start(id, slot, host, batch)
       redis.call('PEXPIRE', events(id), deadline - now + 3600000)
       tell(job[7], 'j', id, 't', 's', 'a', attempt)
     end
-    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, host, batch}
+    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, place, batch}
     if item[5] > 0 then -- where it failed decides where it goes now
       for past = 1, attempt - 1 do
         local ended = redis.call('HGET', key, 'z' .. past)
@@ -93,7 +93,7 @@ for _, class in ipairs(CLASSES) do
     local queue, ids, place, number = unpack(choice)
     if queue.class == class then
       for i, id in ipairs(ids) do
-        start(id, place and share(place, i, #ids), place and place.host or '', #ids > 1 and number or 0)
+        start(id, place and share(place, i, #ids), place and place.slot or '', #ids > 1 and number or 0)
       end
     end
   end

@@ -126,7 +126,7 @@ class Claimed:
         self.created_ms: int = row[5]
         self.deadline_ms: int = row[6]
         self.now_ms: int = row[7]
-        self.host: str = row[10].decode()
+        self.host: str = row[10].decode().partition("|")[0]
         self.batch: int = row[11]
 
 

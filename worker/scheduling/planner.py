@@ -1,0 +1,116 @@
+"""The worker's planner: from a view of the queue to facts, from facts by the policy to a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from shared.queue.plans import Plan, View
+from shared.queue.sightings import Sighting, read_sighting
+from worker.hosts import Hosts
+from worker.scheduling.policy import Decision, HostFacts, Knobs, decide
+
+VIEW_S = 0.3
+"""How old a view may get while there is work."""
+IDLE_VIEW_S = 10.0
+KNOWN_LINES = 64
+LEAST_PAUSE_S = 0.005
+
+
+class ModelPlanner:
+    """Implements `shared.queue.plans.Planner`."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        knobs: Knobs,
+        *,
+        max_loaded: int = 0,
+        is_open: Callable[[str], bool] = lambda host: False,
+        weights: Callable[[str], Mapping[str, float]] = lambda host: {},
+        on_sightings: Callable[[Mapping[str, Sighting]], None] = lambda sightings: None,
+    ) -> None:
+        """`max_loaded`: models a host's memory holds at most, 0 if not known. `is_open`: whether a host's circuit is
+        open. `weights`: relative time of each unit's calls on a host. `on_sightings` hears what was seen on the hosts.
+        """
+        self._hosts = hosts
+        self._knobs = knobs
+        self._max_loaded = max_loaded
+        self._is_open = is_open
+        self._weights = weights
+        self._on_sightings = on_sightings
+        self._lines: dict[str, None] = {}
+        """Lines seen of late, the latest last."""
+        self._seen_at = float("-inf")
+        self._changes_at = float("inf")
+        self._busy = False
+        self._packed = Plan(dict.fromkeys(hosts.names(), knobs.host_calls), []).packed()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether jobs wait or run, as last seen."""
+        return self._busy
+
+    def packed(self) -> bytes:
+        return self._packed
+
+    def wants_view(self) -> bool:
+        return time.monotonic() - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
+
+    def see(self, view: View) -> bool:
+        self._seen_at = time.monotonic()
+        self._busy = bool(view.lines or view.calls)
+        for line in view.lines:
+            self._lines.pop(line.name, None)
+            self._lines[line.name] = None
+        while len(self._lines) > KNOWN_LINES:
+            del self._lines[next(iter(self._lines))]
+        decision = self._decide(view)
+        self._changes_at = self._seen_at + (decision.changes_ms - view.now_ms) / 1000
+        packed = decision.plan.packed()
+        is_new, self._packed = packed != self._packed, packed
+        return is_new
+
+    def pause_s(self) -> float:
+        return max(LEAST_PAUSE_S, self._changes_at - time.monotonic())
+
+    def _decide(self, view: View) -> Decision:
+        seen = {host: sighting for host, raw in view.hosts.items() if (sighting := read_sighting(raw)) is not None}
+        self._on_sightings(seen)
+        calls: dict[str, dict[str, int]] = {}
+        for slot, under_way in view.calls.items():
+            host, bar, unit = slot.partition("|")
+            if bar:
+                calls.setdefault(host, {})[unit] = under_way
+        units = {line[2:] for line in self._lines} | {unit for by_unit in calls.values() for unit in by_unit}
+        facts = [
+            self._facts(host, seen.get(host), calls.get(host, {}), units, view.now_ms) for host in self._hosts.names()
+        ]
+        return decide(view.lines, self._lines, facts, view.now_ms, self._knobs)
+
+    def _facts(
+        self, host: str, seen: Sighting | None, calls: Mapping[str, int], units: Iterable[str], now_ms: int
+    ) -> HostFacts:
+        is_open = self._is_open(host)
+        room = seen.room if seen else 0
+        return HostFacts(
+            name=host,
+            resident=residents(seen, units, now_ms) if seen else {},
+            calls=calls,
+            room=min(filter(None, (room, self._max_loaded)), default=0),
+            weights=self._weights(host),
+            shunned={unit for unit in units if is_open or self._hosts.lacks(host, unit.partition("#")[0])},
+            has_all=not self._hosts.loads_models(host),
+        )
+
+
+def residents(seen: Sighting, units: Iterable[str], now_ms: int) -> dict[str, int]:
+    """What is in a host's memory, by the name of the unit it is used as, since when (ms)."""
+    known = set(units)
+    found = {}
+    for resident in seen.residents:
+        if 0 < resident.until * 1000 <= now_ms:
+            continue  # nobody used it, and it has left since
+        exact = f"{resident.model}#{resident.context}"
+        found[exact if exact in known else resident.model] = int(resident.since * 1000)
+    return found

@@ -1,0 +1,233 @@
+"""The policy: what may start where, given who waits and what the hosts have in memory. Pure.
+
+A model swap costs seconds, so in this order:
+  1. what a host has in memory, on the host that is expected to be done first
+  2. what no host has, on one that has room for it, or whose models nobody asks for
+  3. what waits longer than its class has patience for: a host is kept free of other calls and loads it,
+     once the models there have stayed for the least residency
+What does not start waits here, not in the host.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.jobs import Priority
+from shared.queue.lines import takes_batches, unit_in
+from shared.queue.plans import CALL, Place, Plan, Row, WaitingLine
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Knobs:
+    """Limits in calls at once, times in seconds."""
+
+    by_affinity: bool = True
+    """False: first come, first served, whatever is in memory."""
+    host_calls: int = 10
+    unit_calls: int = 10
+    embedding_calls: int = 2
+    reserved: int = 1
+    """Calls of each unit that only class high may take."""
+    batch: int = 1
+    """Embedding jobs that one call serves."""
+    fill_s: float = 5.0
+    """Longest wait of an embedding job for a fuller batch."""
+    patience_s: Mapping[Priority, float] = field(
+        default_factory=lambda: {Priority.HIGH: 2.0, Priority.NORMAL: 20.0, Priority.LOW: 20.0}
+    )
+    residency_s: float = 5.0
+    load_s: float = 5.0
+    """What loading a model is taken to cost: a second host is used once a job has waited for that long."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HostFacts:
+    """A host now. `resident` units are in memory, each since when (ms); `calls` are thousandths under way by unit.
+
+    `room`: units its memory holds, 0 when it is not known to be full. `weights`: relative time of a unit's call there.
+    `shunned`: units it should be asked for last (it lacks them, or their circuit is open).
+    """
+
+    name: str
+    resident: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    room: int = 0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    shunned: Collection[str] = ()
+    has_all: bool = False
+    """It needs to load nothing, as far as we can tell."""
+
+    def has(self, unit: str) -> bool:
+        """In memory, or being loaded."""
+        return self.has_all or unit in self.resident or unit in self.calls
+
+    @property
+    def units(self) -> set[str]:
+        return {*self.resident, *self.calls}
+
+
+@dataclass(slots=True)
+class Demand:
+    """The jobs that wait for one unit, of all classes. Times in ms."""
+
+    unit: str
+    since_ms: float = math.inf
+    due_ms: float = math.inf
+    """When the patience of one of its lines ends."""
+    waiting: int = 0
+    lines: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True, frozen=True)
+class Decision:
+    """A plan, and when (ms) waiting alone will change it; infinite: never."""
+
+    plan: Plan
+    changes_ms: float
+
+
+def demands(lines: Iterable[WaitingLine], knobs: Knobs) -> dict[str, Demand]:
+    """Who waits, by unit."""
+    found: dict[str, Demand] = {}
+    for line in lines:
+        unit = unit_in(line.name)
+        demand = found.setdefault(unit, Demand(unit))
+        demand.lines.add(line.name)
+        demand.waiting += line.waiting
+        demand.since_ms = min(demand.since_ms, line.since_ms)
+        demand.due_ms = min(demand.due_ms, line.since_ms + knobs.patience_s[line.priority] * 1000)
+    return found
+
+
+class _Board:
+    """The hosts while a plan is made: what they have, and what this plan adds."""
+
+    def __init__(self, hosts: Sequence[HostFacts], wanted: Mapping[str, Demand], now_ms: float, knobs: Knobs) -> None:
+        self.hosts = hosts
+        self.wanted = wanted
+        self.now_ms = now_ms
+        self.knobs = knobs
+        self.loading: dict[str, set[str]] = {
+            host.name: set() if host.has_all else set(host.calls) - set(host.resident) for host in hosts
+        }
+        self.changes_ms = math.inf
+
+    def units(self, host: HostFacts) -> set[str]:
+        return host.units | self.loading[host.name]
+
+    def is_full(self, host: HostFacts) -> bool:
+        return 0 < host.room <= len(self.units(host))
+
+    def serves(self, host: HostFacts, unit: str) -> bool:
+        """Whether the host may take calls of a unit that it has, or is to load."""
+        loading = self.loading[host.name]
+        if unit in loading:
+            return True
+        crowded = 0 < host.room < len(self.units(host))
+        return host.has(unit) and not (loading and crowded)
+
+    def has_slot(self, host: HostFacts, unit: str, limit: int) -> bool:
+        if sum(host.calls.values()) + CALL > self.knobs.host_calls * CALL:
+            return False
+        return host.calls.get(unit, 0) + CALL <= limit * CALL
+
+    def idle_unit(self, host: HostFacts) -> bool:
+        """Whether something there is neither called nor waited for, so that it can make room."""
+        return any(unit not in host.calls and unit not in self.wanted for unit in host.resident)
+
+    def rested_ms(self, host: HostFacts) -> float:
+        """When its models have stayed for the least residency."""
+        return max(host.resident.values(), default=0) + self.knobs.residency_s * 1000
+
+    def later(self, at_ms: float) -> bool:
+        """Whether a time is still to come; if so, the plan changes then."""
+        if at_ms <= self.now_ms:
+            return False
+        self.changes_ms = min(self.changes_ms, at_ms)
+        return True
+
+
+def decide(
+    lines: Sequence[WaitingLine], known: Collection[str], hosts: Sequence[HostFacts], now_ms: float, knobs: Knobs
+) -> Decision:
+    """What may start now. `known` are lines that were seen of late: they may start at once should a job come."""
+    wanted = demands(lines, knobs)
+    board = _Board(hosts, wanted, now_ms, knobs)
+    if knobs.by_affinity:
+        for demand in sorted(wanted.values(), key=lambda d: (d.due_ms, d.unit)):
+            _place_cold(demand, board)
+    names = dict.fromkeys((*(line.name for line in lines), *known))
+    rows = [row for name in names if (row := _row(name, board)) is not None]
+    _note_fills(lines, board)
+    return Decision(Plan({host.name: knobs.host_calls for host in hosts}, rows), board.changes_ms)
+
+
+def _place_cold(demand: Demand, board: _Board) -> None:
+    """Choose a host to load what waits, if one should."""
+    unit, knobs = demand.unit, board.knobs
+    warm = [host for host in board.hosts if board.serves(host, unit)]
+    limit = max(_limits(line, knobs)[0] for line in demand.lines)
+    if any(board.has_slot(host, unit, limit) and unit not in host.shunned for host in warm):
+        return
+    if any(unit in board.loading[host.name] for host in board.hosts):
+        return  # one load at a time: its end shows whether a second host is needed
+    cold = [host for host in board.hosts if not host.has(unit) and not board.loading[host.name]]
+    easy = [host for host in cold if not board.is_full(host) or board.idle_unit(host)]
+    if easy:
+        spread_ms = demand.since_ms + min(knobs.load_s * 1000, demand.due_ms - demand.since_ms)
+        if warm and board.later(spread_ms):
+            return
+        _load(unit, easy, board)
+    elif cold and not board.later(demand.due_ms):
+        rested = [host for host in cold if board.rested_ms(host) <= board.now_ms]
+        if rested:
+            _load(unit, rested, board)
+        else:
+            board.later(min(board.rested_ms(host) for host in cold))
+
+
+def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
+    def cost(host: HostFacts) -> tuple[object, ...]:
+        waited_for = sum(board.wanted[u].waiting for u in host.resident if u in board.wanted)
+        # The last resort is the same for all workers, and another one for other units.
+        lot = zlib.crc32(f"{unit}@{host.name}".encode())
+        return unit in host.shunned, board.is_full(host), waited_for, sum(host.calls.values()), lot
+
+    board.loading[min(hosts, key=cost).name].add(unit)
+
+
+def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
+    """Calls of a line's unit at once, and those of them for classes other than high."""
+    calls = min(knobs.embedding_calls if takes_batches(line) else knobs.unit_calls, knobs.host_calls)
+    return calls, max(1, calls - knobs.reserved)
+
+
+def _row(line: str, board: _Board) -> Row | None:
+    """Where a line's jobs may start; None when nowhere."""
+    unit, knobs = unit_in(line), board.knobs
+    calls, shared = _limits(line, knobs)
+    at = [host for host in board.hosts if board.serves(host, unit)]
+    if not knobs.by_affinity:
+        at = list(board.hosts)
+    places = [
+        Place(
+            host=host.name, unit=unit, calls=calls, shared_calls=shared, weight=host.weights.get(unit, 1.0),
+            tier=(unit in host.shunned) + (not host.has(unit)),
+        )
+        for host in at
+    ]  # fmt: skip
+    if not places:
+        return None
+    if not takes_batches(line) or knobs.batch < 2:
+        return Row(line=line, places=places)
+    return Row(line=line, places=places, batch=knobs.batch, fill_from=1, fill_ms=round(knobs.fill_s * 1000))
+
+
+def _note_fills(lines: Iterable[WaitingLine], board: _Board) -> None:
+    """A batch that waits to be filled stops waiting in the end."""
+    for line in lines:
+        if takes_batches(line.name) and board.knobs.batch > 1:
+            board.later(line.since_ms + board.knobs.fill_s * 1000)
