@@ -82,6 +82,11 @@ class Keys:
         longer configured are deleted by the workers."""
         return f"{self.root}hosts"
 
+    @property
+    def tenures(self) -> str:
+        """Hash, host -> how many jobs were started there that made it load a model. Permanent, a field a host."""
+        return f"{self.root}tenures"
+
     def watch(self, host: str) -> str:
         """String, the worker that looks at a host for all. TTL the time to its next look."""
         return f"{self.root}watch:{host}"

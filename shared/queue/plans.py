@@ -7,7 +7,7 @@ plan out against what the whole fleet has under way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.jobs import Priority
@@ -36,6 +36,7 @@ class View:
     lines: Sequence[WaitingLine]
     calls: dict[str, int]
     hosts: dict[str, bytes]
+    tenures: dict[str, int]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -51,6 +52,11 @@ class Place:
     shared_calls: int
     tier: int = 0
     weight: float = 1.0
+    is_cold: bool = False
+    """The unit must be loaded there."""
+
+    def packed(self, host_number: int) -> tuple[object, ...]:
+        return host_number, self.unit, self.calls, self.shared_calls, self.tier, self.weight, int(self.is_cold)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -68,22 +74,28 @@ class Row:
 
 @dataclass(slots=True, frozen=True)
 class Plan:
-    """Which lines may start jobs now, and where. `hosts`: the most calls that each may have under way."""
+    """Which lines may start jobs now, and where. `hosts`: the most calls that each may have under way. `tenures`, from
+    the view, say how old the plan is: once a job makes a host load a model, older plans start nothing there.
+    """
 
     hosts: dict[str, int]
     rows: Sequence[Row]
+    tenures: dict[str, int] = field(default_factory=dict)
 
     def packed(self) -> bytes:
         """As `lua/includes/plan.lua` reads it."""
         number = {host: i for i, host in enumerate(self.hosts, start=1)}
         rows = [
             (
-                row.line, row.batch, row.fill_from, row.fill_ms,
-                [(number[p.host], p.unit, p.calls, p.shared_calls, p.tier, p.weight) for p in row.places],
+                row.line,
+                row.batch,
+                row.fill_from,
+                row.fill_ms,
+                [place.packed(number[place.host]) for place in row.places],
             )
             for row in self.rows
-        ]  # fmt: skip
-        return encode((list(self.hosts.items()), rows))
+        ]
+        return encode(([(host, calls, self.tenures.get(host, 0)) for host, calls in self.hosts.items()], rows))
 
 
 class Planner(Protocol):
@@ -120,11 +132,12 @@ class AnyLine:
 
 def read_view(reply: Sequence[Any]) -> View:
     """A view from a claim's reply (`lua/includes/view.lua`)."""
-    now_ms, lines, slots, hosts = reply
+    now_ms, lines, slots, hosts, tenures = reply
     rows = zip(lines[::4], lines[1::4], lines[2::4], lines[3::4], strict=True)
     return View(
         now_ms=now_ms,
         lines=[WaitingLine(Priority(p.decode()), line.decode(), waiting, since) for p, line, waiting, since in rows],
         calls={name.decode(): int(calls) for name, calls in zip(slots[::2], slots[1::2], strict=True)},
         hosts={host.decode(): seen for host, seen in zip(hosts[::2], hosts[1::2], strict=True)},
+        tenures={host.decode(): int(count) for host, count in zip(tenures[::2], tenures[1::2], strict=True)},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
@@ -15,6 +16,7 @@ VIEW_S = 0.3
 IDLE_VIEW_S = 10.0
 KNOWN_LINES = 64
 LEAST_PAUSE_S = 0.005
+FRESH_S = 0.05
 
 
 class ModelPlanner:
@@ -44,7 +46,8 @@ class ModelPlanner:
         self._seen_at = float("-inf")
         self._changes_at = float("inf")
         self._busy = False
-        self._packed = Plan(dict.fromkeys(hosts.names(), knobs.host_calls), []).packed()
+        self._warm = self._whole = self._sent = b""
+        self._pack(Decision(dict.fromkeys(hosts.names(), knobs.host_calls), [], float("inf")), {})
 
     @property
     def is_busy(self) -> bool:
@@ -52,7 +55,10 @@ class ModelPlanner:
         return self._busy
 
     def packed(self) -> bytes:
-        return self._packed
+        """To load a model is decided on a fresh view only: an older one may miss who came for the models there."""
+        is_fresh = time.monotonic() - self._seen_at < FRESH_S
+        self._sent = self._whole if is_fresh else self._warm
+        return self._sent
 
     def wants_view(self) -> bool:
         return time.monotonic() - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
@@ -67,12 +73,18 @@ class ModelPlanner:
             del self._lines[next(iter(self._lines))]
         decision = self._decide(view)
         self._changes_at = self._seen_at + (decision.changes_ms - view.now_ms) / 1000
-        packed = decision.plan.packed()
-        is_new, self._packed = packed != self._packed, packed
-        return is_new
+        self._pack(decision, view.tenures)
+        return self._whole != self._sent
 
     def pause_s(self) -> float:
         return max(LEAST_PAUSE_S, self._changes_at - time.monotonic())
+
+    def _pack(self, decision: Decision, tenures: dict[str, int]) -> None:
+        warm = [
+            replace(row, places=places) for row in decision.rows if (places := [p for p in row.places if not p.is_cold])
+        ]
+        self._whole = Plan(decision.hosts, decision.rows, tenures).packed()
+        self._warm = Plan(decision.hosts, warm, tenures).packed()
 
     def _decide(self, view: View) -> Decision:
         seen = {host: sighting for host, raw in view.hosts.items() if (sighting := read_sighting(raw)) is not None}

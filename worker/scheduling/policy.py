@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from shared.jobs import Priority
 from shared.queue.lines import takes_batches, unit_in
-from shared.queue.plans import CALL, Place, Plan, Row, WaitingLine
+from shared.queue.plans import CALL, Place, Row, WaitingLine
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -83,9 +83,10 @@ class Demand:
 
 @dataclass(slots=True, frozen=True)
 class Decision:
-    """A plan, and when (ms) waiting alone will change it; infinite: never."""
+    """What may start, and when (ms) waiting alone will change that; infinite: never. `hosts` as in a Plan."""
 
-    plan: Plan
+    hosts: dict[str, int]
+    rows: Sequence[Row]
     changes_ms: float
 
 
@@ -162,7 +163,7 @@ def decide(
     names = dict.fromkeys((*(line.name for line in lines), *known))
     rows = [row for name in names if (row := _row(name, board)) is not None]
     _note_fills(lines, board)
-    return Decision(Plan({host.name: knobs.host_calls for host in hosts}, rows), board.changes_ms)
+    return Decision({host.name: knobs.host_calls for host in hosts}, rows, board.changes_ms)
 
 
 def _place_cold(demand: Demand, board: _Board) -> None:
@@ -215,7 +216,7 @@ def _row(line: str, board: _Board) -> Row | None:
     places = [
         Place(
             host=host.name, unit=unit, calls=calls, shared_calls=shared, weight=host.weights.get(unit, 1.0),
-            tier=(unit in host.shunned) + (not host.has(unit)),
+            tier=(unit in host.shunned) + (not host.has(unit)), is_cold=not host.has(unit),
         )
         for host in at
     ]  # fmt: skip

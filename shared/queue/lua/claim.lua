@@ -55,6 +55,8 @@ for _, class in ipairs(CLASSES) do
   end
 end
 
+for host in pairs(plan.loads) do redis.call('HINCRBY', TENURES, host, 1) end
+
 local jobs = {}
 local function start(id, slot, place, batch)
   local key = record(id)

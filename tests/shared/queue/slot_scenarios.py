@@ -1,6 +1,8 @@
-"""Stories about plans and slots: what starts where, and that no slot is lost. Told to the scripts and to their mutants."""
+"""Stories about plans and slots: what starts where, and that no slot is lost. Told to scripts and their mutants."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from shared.queue.plans import Place, Plan, Row
 from tests.shared.queue.rig import settle
@@ -91,6 +93,21 @@ async def the_least_busy_place_of_the_best_tier_is_taken(on: Stage) -> None:
     same([run.host for run in runs], ["fast", "fast", "slow", "fast", "slow", *["spare"] * 4])
 
 
+async def an_old_plan_starts_nothing_on_a_host_that_loads(on: Stage) -> None:
+    for n in range(3):
+        await on.enqueue(f"warm{n}", line="t:warm")
+    await on.enqueue("cold", line="t:cold")
+    warm = row(place(unit="warm"), line="t:warm")
+    loads = row(replace(place(unit="cold"), is_cold=True), line="t:cold")
+    old = plan(warm)
+    same([run.id for run in await on.take(1, plan=old)], ["warm0"])
+    same([run.id for run in await on.take(1, seed="b", plan=plan(loads))], ["cold"])
+    same(await on.take(1, seed="c", plan=old), [])
+    same(await on.take(1, seed="d", plan=plan(loads)), [])
+    new = Plan({"a": 9}, [warm], {"a": 1}).packed()
+    same([run.id for run in await on.take(9, seed="e", plan=new)], ["warm1", "warm2"])
+
+
 async def the_jobs_of_a_batch_share_a_call(on: Stage) -> None:
     for n in range(8):
         await on.enqueue(f"j{n}", line="e:m")
@@ -142,7 +159,8 @@ async def a_slot_moves_with_its_job(on: Stage) -> None:
     await settle(on.scripts, "3", third.token)
     same(await move("3", third.token, "c"), -1)
     same(await on.calls(), {"b": 2000, "b|m": 2000})
-    [bare] = [await on.enqueue("4")] and await on.take(9, seed="b")
+    await on.enqueue("4")
+    [bare] = await on.take(9, seed="b")
     same(await move("4", bare.token, "c"), 1)
     for run in (first, second, bare):
         await settle(on.scripts, run.id, run.token)
@@ -164,6 +182,7 @@ SLOT_STORIES = (
     one_slot_is_kept_for_high,
     only_planned_lines_start,
     the_least_busy_place_of_the_best_tier_is_taken,
+    an_old_plan_starts_nothing_on_a_host_that_loads,
     the_jobs_of_a_batch_share_a_call,
     a_batch_waits_to_fill_only_behind_others,
     a_slot_moves_with_its_job,

@@ -1,15 +1,16 @@
 -- A worker's plan: which lines may start on which hosts now. Made by worker/scheduling, carried out here against what the whole fleet has under way.
 -- '' means that any line may start, without a host. Else msgpack of {hosts, rows}:
---   hosts  {{name, most calls at once}...}
+--   hosts  {{name, most calls at once, its tenure when the plan was made}...}; a tenure ends when a job is started that makes the host load a model:
+--          plans from before do not know what becomes of the others there, and start nothing on it any more
 --   rows   {{line, most jobs in one call, calls from which on only a full batch starts, longest wait for a full one (ms), {place...}}...}
---   place  {number of the host in hosts from 1, unit, most calls at once, the same for classes but high, tier, weight}
+--   place  {number of the host in hosts from 1, unit, most calls at once, the same for classes but high, tier, weight, 1 if it must be loaded there}
 -- Of the places with room those of the least tier count, and of them the one where the next call is expected to be done first: calls under way x weight.
 local CALL = 1000 -- a call, in slots' thousandths
 local MOST_LINES = 64 -- that one claim looks at, without a plan
 
 local function read_plan(packed)
   if packed == '' then
-    return {queues = function(class)
+    return {loads = {}, queues = function(class)
       local found, heads = {}, redis.call('ZRANGE', lines(class), 0, MOST_LINES - 1, 'WITHSCORES')
       for i = 1, #heads, 2 do found[#found + 1] = {class = class, line = heads[i], head = tonumber(heads[i + 1]), taken = 0} end
       return found
@@ -26,9 +27,12 @@ local function read_plan(packed)
       fields[#fields + 1] = place.slot
     end
   end
-  local plan = {rows = rows, room = {}, used = {}}
+  local plan = {rows = rows, room = {}, used = {}, loads = {}}
   for _, host in ipairs(hosts) do plan.room[host[1]] = host[2] * CALL end
   for i, calls in ipairs(#fields > 0 and redis.call('HMGET', SLOTS, unpack(fields)) or {}) do plan.used[fields[i]] = tonumber(calls) or 0 end
+  for i, tenure in ipairs(#hosts > 0 and redis.call('HMGET', TENURES, unpack(fields, 1, #hosts)) or {}) do
+    if (tonumber(tenure) or 0) ~= hosts[i][3] then plan.room[hosts[i][1]] = 0 end -- guard: an old plan starts no calls
+  end
   plan.queues = function(class)
     if #names == 0 then return {} end
     local found = {}
@@ -101,6 +105,7 @@ local function take(queue, place, plan, most)
   if place then
     plan.used[place.slot] = plan.used[place.slot] + CALL
     plan.used[place.host] = plan.used[place.host] + CALL
+    if place[7] == 1 then plan.loads[place.host] = true end
   end
   return call
 end

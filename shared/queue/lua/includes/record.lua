@@ -13,6 +13,7 @@ local DEAD = root .. 'dlq'
 local LOAD = root .. 'load'
 local DEPTH = root .. 'depth'
 local SLOTS = root .. 'slots'
+local TENURES = root .. 'tenures'
 local INLINE_BYTES = 65536 -- a larger result is fetched by the gateway instead of travelling through its inbox
 
 -- items: ARGV from `first` on, in rows of `width`; calls fn(i, field...) for each.
