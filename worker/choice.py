@@ -29,6 +29,8 @@ class Trip:
     job: RunningJob
     request: Request
     kind: str
+    request_id: str = ""
+    """What the call is known by to the host; empty: the job's id."""
     models: Sequence[str]
     failed: list[Route]
     absent: list[Route] = field(default_factory=list)
@@ -46,6 +48,15 @@ class Trip:
         """Whether there is no other place, or no other try, after this one."""
         elsewhere = any(other != route and other not in self.failed for other in self.options)
         return len(self.failed) + 1 >= tries or not elsewhere
+
+
+class CallFailed(Exception):
+    """A call that counts: where, and how."""
+
+    def __init__(self, route: Route, error: ArrieroError) -> None:
+        self.route = route
+        self.error = error
+        super().__init__(error.message)
 
 
 class NothingFree(Exception):

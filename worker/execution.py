@@ -37,7 +37,8 @@ from shared.wire.canonical import (
     TextAnswer,
 )
 from shared.wire.codec import decode_error, encode
-from worker.choice import Choice, NothingFree, NothingInstalled, Trip
+from worker.batches import EmbeddingBatches, embed
+from worker.choice import CallFailed, Choice, NothingFree, NothingInstalled, Trip
 from worker.collecting import collect
 from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
 from worker.guards import Guards
@@ -56,15 +57,6 @@ LOADING_PAUSE_CAP_S = 30.0
 STAY_S = 300.0
 
 Answer = TextAnswer | EmbeddingAnswer
-
-
-class _Failed(Exception):
-    """A call that counts: where, and how."""
-
-    def __init__(self, route: Route, error: ArrieroError) -> None:
-        self.route = route
-        self.error = error
-        super().__init__(error.message)
 
 
 class Execution:
@@ -92,6 +84,7 @@ class Execution:
         self._fallback = fallback or FallbackPolicy()
         self._guards = guards
         self._choice = Choice(hosts, guards, places or Places(None, Knobs()), tries=policy.tries)
+        self._batches = EmbeddingBatches(self._call_one)
         self._cache = cache
         self._allowed = allowed
         self._stay_s = stay_s
@@ -107,7 +100,10 @@ class Execution:
             job=job, request=request, models=chain(request, self._fallback), failed=_failures(job), kind=job.kind
         )
         try:
-            answer = await self._call_one(trip)
+            if job.batch is not None and not trip.failed:
+                answer: Answer = await self._batches.answer(trip, job.batch)
+            else:
+                answer = await self._call_one(trip)
         except NothingFree as nothing:
             cached = await self._cached(trip) if nothing.is_broken else None
             if cached is None:
@@ -118,7 +114,7 @@ class Execution:
             if cached is None:
                 raise nothing.error from None
             answer = cached
-        except _Failed as failed:
+        except CallFailed as failed:
             answer = await self._after(failed, trip)
         self._observe.exchanged(request, answer)
         return encode(answer)
@@ -143,7 +139,7 @@ class Execution:
                     self._hosts.busy(route.host, error.retry_after_s)
                 if not isinstance(error, BackendError):
                     raise  # the job's own end, such as its deadline
-                raise _Failed(route, error) from error
+                raise CallFailed(route, error) from error
             except BaseException as stopped:
                 verdict = stopped
                 raise
@@ -178,7 +174,7 @@ class Execution:
         request = replace(request, keep_alive=self._stay_s(route.model))
         with self._hosts.lease(route) as lease, self._observe.call(job) as seen:
             try:
-                answer = await self._call(lease, job, request, timeouts, seen)
+                answer = await self._call(lease, trip, request, timeouts, seen)
             except BackendTimeout as error:
                 if _ran_out_of_time(error, trip):
                     seen.out_of_time()
@@ -193,13 +189,11 @@ class Execution:
         return answer
 
     @staticmethod
-    async def _call(
-        lease: Lease, job: RunningJob, request: Request, timeouts: CallTimeouts, seen: ObservedCall
-    ) -> Answer:
-        backend = lease.backend
+    async def _call(lease: Lease, trip: Trip, request: Request, timeouts: CallTimeouts, seen: ObservedCall) -> Answer:
+        backend, job = lease.backend, trip.job
         match request:
             case EmbeddingRequest():
-                vectors = await backend.embed(request, request_id=job.id, timeouts=timeouts)
+                vectors = await embed(backend, request, request_id=trip.request_id or job.id, timeouts=timeouts)
                 seen.answered(vectors.usage, vectors.timings)
                 return vectors
             case ChatRequest():
@@ -210,7 +204,7 @@ class Execution:
 
     # -- after a failure --------------------------------------------------------------------------------------------
 
-    async def _after(self, failed: _Failed, trip: Trip) -> Answer:
+    async def _after(self, failed: CallFailed, trip: Trip) -> Answer:
         """The cached answer where nothing else is left. Raises RetryLater, HandBack, or the error that ends the job."""
         job, error = trip.job, failed.error
         # A stream that its client has begun to read is not begun again behind its back, by whatever model.

@@ -86,13 +86,7 @@ class Plan:
         """As `lua/includes/plan.lua` reads it."""
         number = {host: i for i, host in enumerate(self.hosts, start=1)}
         rows = [
-            (
-                row.line,
-                row.batch,
-                row.fill_from,
-                row.fill_ms,
-                [place.packed(number[place.host]) for place in row.places],
-            )
+            (row.line, row.batch, row.fill_from, row.fill_ms, [at.packed(number[at.host]) for at in row.places])
             for row in self.rows
         ]
         return encode(([(host, calls, self.tenures.get(host, 0)) for host, calls in self.hosts.items()], rows))

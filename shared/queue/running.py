@@ -64,7 +64,7 @@ class HandBack(Exception):
         super().__init__(reason)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Batch:
     """Jobs claimed together to be served by one call. `left` of them have not ended."""
 

@@ -234,7 +234,8 @@ class Stack:
         found: dict[str, list[float]] = {}
         for call in await self.call_log():
             if call["request_id"] and call["status"] != 404:
-                found.setdefault(call["request_id"], []).append(call["at"])
+                for job_id in call["request_id"].split(","):  # a batch names all of its jobs
+                    found.setdefault(job_id, []).append(call["at"])
         return found
 
     async def call_log(self) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from shared.jobs import JobRecord, Kind, NewJob
 from shared.queue.client import QueueClient
 from shared.queue.connection import connect
 from shared.queue.keys import Keys
+from shared.queue.scripts import Scripts
+from shared.queue.slots import Slots
 from shared.resilience.answer_cache import AnswerCache, CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
@@ -28,6 +30,10 @@ from worker.guards import Guards
 from worker.hosts import Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
+from worker.places import Places
+from worker.scheduling.planner import ModelPlanner
+from worker.scheduling.policy import Knobs
+from worker.scheduling.watch import Watch
 
 INSTANT: dict[str, Any] = {
     "load_seconds": 0.0, "first_token_seconds": 0.0, "tokens_per_second": 0.0, "ready_poll_seconds": 0.01,
@@ -109,27 +115,42 @@ async def bench(
     breaking: bool = True,
     slots: int = 8,
     backend: Callable[[str], Backend] = OllamaBackend,
+    knobs: Knobs | None = None,
 ) -> AsyncIterator[Bench]:
-    """One worker on these hosts. `breaking=False`: its circuits never open."""
+    """One worker on these hosts. `breaking=False`: its circuits never open. `knobs`: it plans by them; else it runs
+    whatever comes.
+    """
     settings = settings_for(redis_url)
     keys = Keys(settings.queue_shard)
     redis = connect(settings)
     breakers = Breakers(redis, keys, breaker or BreakerPolicy(), worker_id="w1", enabled=breaking)
     guards = Guards(breakers, RetryBudget(redis, keys, budget))
     kept = AnswerCache(redis, keys, cache) if cache else None
-    hosts = Hosts([backend(url) for url in urls], probe_timeout_s=2.0, slots=slots)
+    hosts = Hosts(
+        [backend(url) for url in urls], probe_timeout_s=2.0, slots=slots,
+        on_answer=lambda host, model: watch.answered(host, model),
+    )  # fmt: skip
+    planner = None if knobs is None else ModelPlanner(hosts, knobs, on_sightings=lambda seen: watch.seen(seen))
+    watch = Watch(redis, keys, hosts, worker_id="w1", limit_s=2.0, is_busy=lambda: planner is not None)
+    places = None if knobs is None else Places(Slots(Scripts(redis, keys)), knobs)
     metrics = WorkerMetrics("w1")
     execution = Execution(
         hosts, timeouts=timeouts or CallTimeouts(), policy=retry, observation=Observation(metrics), guards=guards,
-        fallback=fallback, cache=kept,
+        fallback=fallback, cache=kept, places=places,
     )  # fmt: skip
     await guards.start()
+    if planner is not None:
+        await watch.start()
     try:
-        async with queue_client(redis_url) as queue, working(redis_url, execution.run, slots=slots):
+        async with (
+            queue_client(redis_url) as queue,
+            working(redis_url, execution.run, slots=slots, planner=planner),
+        ):
             yield Bench(queue, execution, breakers, metrics)
     finally:
         if kept is not None:
             await kept.aclose()
+        await watch.stop()
         await guards.stop()
         await hosts.aclose()
         await redis.aclose(close_connection_pool=True)

@@ -37,6 +37,10 @@ class ScriptedBackend:
         self.up = True
 
     @property
+    def loads_models(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return self._name
 

@@ -16,6 +16,7 @@ from shared.queue.connection import connect
 from shared.queue.cron import CronEntry
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.keys import Keys
+from shared.queue.plans import Planner
 from shared.queue.running import JobFunction, RunningJob
 from shared.queue.scripts import Scripts
 from shared.settings import BaseServiceSettings
@@ -88,6 +89,7 @@ async def working(
     scripts: Callable[[Scripts], Scripts] = lambda scripts: scripts,
     on_settled: Callable[[RunningJob, str, float, ErrorRecord | None], None] | None = None,
     cron: Sequence[CronEntry] = (),
+    planner: Planner | None = None,
 ) -> AsyncIterator[QueueWorker]:
     """A running worker; left, it hands its jobs back and signs off. `scripts` may wrap the ones it runs."""
     settings = settings or settings_for(url)
@@ -104,6 +106,7 @@ async def working(
         ),
         scripts=scripts(Scripts(redis, keys)),
         cron=cron,
+        planner=planner,
     )  # fmt: skip
     task = asyncio.create_task(worker.async_run())
     try:
