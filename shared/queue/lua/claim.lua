@@ -102,7 +102,7 @@ for _, class in ipairs(CLASSES) do
 end
 count('claimed', #jobs)
 local starved = false
-if waiting_jobs_left(queues) then
+if waiting_jobs('high') + waiting_jobs('normal') + waiting_jobs('low') > 0 then
   local more = false
   for _, class in ipairs(CLASSES) do more = more or next_queue(class, queues[class], plan) end
   if more then redis.call('ZADD', WAKE, 0, 'w') else starved = true end -- chain wake: another worker takes the rest

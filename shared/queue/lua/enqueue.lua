@@ -19,9 +19,9 @@ items(2, 16, function(i, id, payload, class, kind, model, tenant, timeout, delay
   else
     out[i] = may_enter(class, tenant, #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      local state = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl,
+      local state, tag = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl,
         line, cost)
-      out[i] = string.format('%s %d %.0f', state, position(class, line, id), now)
+      out[i] = string.format('%s %d %.0f', state, state == 'queued' and position(class, line, id, tag) or 0, now)
       wake = true
     end
   end

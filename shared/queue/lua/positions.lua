@@ -6,7 +6,7 @@
 --@include line
 local out = {}
 for i, id in ipairs(ARGV) do
-  local job = redis.call('HMGET', record(id), 'c', 'l')
-  out[i] = job[1] and position(job[1], job[2], id) or 0
+  local job = redis.call('HMGET', record(id), 'c', 'l', 'tg')
+  out[i] = job[1] and position(job[1], job[2], id, job[3]) or 0
 end
 return out

@@ -1,5 +1,5 @@
 -- accept: store a new job and put it in line. The caller made sure that its id is free and the door open.
--- Further arguments are record fields of its own. Returns the job's state.
+-- Further arguments are record fields of its own. Returns the job's state, and its tag in line.
 local function accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, line, cost, ...)
   local key = record(id)
   local state = delay > 0 and 'scheduled' or 'queued'
@@ -7,8 +7,7 @@ local function accept(id, payload, class, kind, model, tenant, timeout, delay, r
   cost = tonumber(cost)
   local tag = state == 'queued' and next_tag(class, tenant, cost) or ''
   redis.call('HSET', key, 's', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', now, 'tg', tag, 'dl', deadline,
-    'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, 'l', line, ...)
-  if cost ~= 1 then redis.call('HSET', key, 'co', cost) end
+    'rt', reply_to, 'ev', keep, 'fp', fingerprint, 'rq', request_id, 'ttl', ttl, 'pb', #payload, 'l', line, 'co', cost, ...)
   if metadata ~= '' then redis.call('HSET', key, 'md', metadata) end
   redis.call('PEXPIRE', key, timeout + ttl)
   redis.call('SET', payloads .. id, payload, 'PX', timeout + ttl)
@@ -24,5 +23,5 @@ local function accept(id, payload, class, kind, model, tenant, timeout, delay, r
   hold(tenant, model, 1, #payload)
   count(state, 1)
   count('accepted', 1)
-  return state
+  return state, tag
 end

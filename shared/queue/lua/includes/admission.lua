@@ -20,7 +20,7 @@ local function door(limits)
   local bytes, rate, memory = tonumber(seen[1]) or 0, tonumber(seen[2]) or 0, tonumber(seen[6]) or 0
   local fresh = rate > 0 and now - (tonumber(seen[3]) or 0) <= FRESH_MS
   local stalled = seen[5] == '1' and now - (tonumber(seen[4]) or now) or 0
-  local depth = waiting_jobs()
+  local depth = {high = waiting_jobs('high'), normal = waiting_jobs('normal'), low = waiting_jobs('low')}
   local waiting = depth.high + depth.normal + depth.low
   local jobs, oldest = {}, {}
 

@@ -8,10 +8,14 @@ local function lines(class) return root .. 'lines:' .. class end -- line -> tag 
 local function tags(class) return root .. 'tags:' .. class end
 local known_tags = {}
 
--- waiting_jobs: how many wait in each class.
-local function waiting_jobs()
-  local known = redis.call('HMGET', DEPTH, 'high', 'normal', 'low')
-  return {high = tonumber(known[1]) or 0, normal = tonumber(known[2]) or 0, low = tonumber(known[3]) or 0}
+-- waiting_jobs: how many wait in a class now.
+local depth
+local function waiting_jobs(class)
+  if not depth then
+    local known = redis.call('HMGET', DEPTH, 'high', 'normal', 'low')
+    depth = {high = tonumber(known[1]) or 0, normal = tonumber(known[2]) or 0, low = tonumber(known[3]) or 0}
+  end
+  return depth[class] + deeper[class]
 end
 
 -- next_tag: the place of one more job of this tenant, behind all of its own.
@@ -30,17 +34,14 @@ local function next_tag(class, tenant, cost)
 end
 
 -- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait.
-local function position(class, line, id)
-  local tag = redis.call('ZSCORE', line_key(class, line), id)
-  if not tag then return 0 end
+local function position(class, line, id, tag)
   local before = redis.call('ZRANK', line_key(class, line), id)
+  if not before then return 0 end
   for _, other in ipairs(redis.call('ZRANGE', lines(class), '-inf', '(' .. tag, 'BYSCORE', 'LIMIT', 0, 50)) do
     if other ~= line then before = before + redis.call('ZCOUNT', line_key(class, other), '-inf', '(' .. tag) end
   end
-  if class ~= 'high' then
-    local waiting = waiting_jobs()
-    before = before + waiting.high + (class == 'low' and waiting.normal or 0)
-  end
+  if class ~= 'high' then before = before + waiting_jobs('high') end
+  if class == 'low' then before = before + waiting_jobs('normal') end
   return before + 1
 end
 

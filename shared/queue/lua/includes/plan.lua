@@ -116,10 +116,3 @@ local function share(place, i, n)
   if i == 1 then part = CALL - part * (n - 1) end
   return place.slot .. '|' .. part
 end
-
-local function waiting_jobs_left(queues)
-  local left = waiting_jobs()
-  local waiting = left.high + left.normal + left.low
-  for _, class in ipairs(CLASSES) do waiting = waiting + deeper[class] end
-  return waiting > 0
-end
