@@ -46,6 +46,12 @@ def unit_in(line: str) -> str:
     return line[len(TEXTS) :]
 
 
+def service_in(unit: str) -> str:
+    """The service whose hosts alone have the unit; empty: the Ollama hosts."""
+    service, tilde, _ = unit.partition("~")
+    return service if tilde else ""
+
+
 def takes_batches(line: str) -> bool:
     """Whether one call can serve several jobs of the line."""
     return line.startswith(EMBEDDINGS)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.jobs import Priority
-from shared.queue.lines import takes_batches, unit_in
+from shared.queue.lines import service_in, takes_batches, unit_in
 from shared.queue.plans import CALL, Place, Row, WaitingLine
 
 
@@ -52,6 +52,7 @@ class HostFacts:
     """
 
     name: str
+    service: str = ""
     resident: Mapping[str, int] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
@@ -116,6 +117,11 @@ class _Board:
         }
         self.changes_ms = math.inf
 
+    def hosts_for(self, unit: str) -> list[HostFacts]:
+        """Those of the unit's service."""
+        service = service_in(unit)
+        return [host for host in self.hosts if host.service == service]
+
     def units(self, host: HostFacts) -> set[str]:
         return host.units | self.loading[host.name]
 
@@ -169,13 +175,14 @@ def decide(
 def _place_cold(demand: Demand, board: _Board) -> None:
     """Choose a host to load what waits, if one should."""
     unit, knobs = demand.unit, board.knobs
-    warm = [host for host in board.hosts if board.serves(host, unit)]
+    hosts = board.hosts_for(unit)
+    warm = [host for host in hosts if board.serves(host, unit)]
     limit = max(_limits(line, knobs)[0] for line in demand.lines)
     if any(board.has_slot(host, unit, limit) and unit not in host.shunned for host in warm):
         return
-    if any(unit in board.loading[host.name] for host in board.hosts):
+    if any(unit in board.loading[host.name] for host in hosts):
         return  # one load at a time: its end shows whether a second host is needed
-    cold = [host for host in board.hosts if not host.has(unit) and not board.loading[host.name]]
+    cold = [host for host in hosts if not host.has(unit) and not board.loading[host.name]]
     easy = [host for host in cold if not board.is_full(host) or board.idle_unit(host)]
     if easy:
         spread_ms = demand.since_ms + min(knobs.load_s * 1000, demand.due_ms - demand.since_ms)
@@ -207,12 +214,13 @@ def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
 
 
 def _row(line: str, board: _Board) -> Row | None:
-    """Where a line's jobs may start; None when nowhere."""
+    """Where a line's jobs may start; None when nowhere now. Without any host of its service a job starts nowhere in
+    particular, so that its run can say what is wrong.
+    """
     unit, knobs = unit_in(line), board.knobs
     calls, shared = _limits(line, knobs)
-    at = [host for host in board.hosts if board.serves(host, unit)]
-    if not knobs.by_affinity:
-        at = list(board.hosts)
+    hosts = board.hosts_for(unit)
+    at = [host for host in hosts if board.serves(host, unit)] if knobs.by_affinity else hosts
     places = [
         Place(
             host=host.name, unit=unit, calls=calls, shared_calls=shared, weight=host.weights.get(unit, 1.0),
@@ -220,7 +228,7 @@ def _row(line: str, board: _Board) -> Row | None:
         )
         for host in at
     ]  # fmt: skip
-    if not places:
+    if hosts and not places:
         return None
     if not takes_batches(line) or knobs.batch < 2:
         return Row(line=line, places=places)

@@ -80,6 +80,16 @@ async def only_planned_lines_start(on: Stage) -> None:
     same([run.id for run in await on.take(9, seed="c")], ["cold"])
 
 
+async def without_places_a_job_starts_without_a_host(on: Stage) -> None:
+    for job_id in "12":
+        await on.enqueue(job_id)
+    same(
+        [(run.id, run.host, run.batch) for run in await on.take(9, plan=plan(row(batch=5)))],
+        [("1", "", 0), ("2", "", 0)],
+    )
+    same(await on.calls(), {})
+
+
 async def the_least_busy_place_of_the_best_tier_is_taken(on: Stage) -> None:
     for n in range(9):
         await on.enqueue(f"j{n}")
@@ -181,6 +191,7 @@ SLOT_STORIES = (
     a_freed_slot_wakes_somebody,
     one_slot_is_kept_for_high,
     only_planned_lines_start,
+    without_places_a_job_starts_without_a_host,
     the_least_busy_place_of_the_best_tier_is_taken,
     an_old_plan_starts_nothing_on_a_host_that_loads,
     the_jobs_of_a_batch_share_a_call,

@@ -118,6 +118,12 @@ def test_a_host_that_loads_nothing_has_everything() -> None:
     assert where(decision) == {"t:x": ["cloud"], "t:y": ["cloud"]}
 
 
+def test_a_unit_of_a_service_is_for_its_hosts() -> None:
+    hosts = (host("h1", "a"), HostFacts(name="api", service="cloud", has_all=True))
+    assert where(plan(line("cloud~a"), line("a"), on=hosts)) == {"t:cloud~a": ["api"], "t:a": ["h1"]}
+    assert where(plan(line("gone~a"), on=hosts)) == {"t:gone~a": []}, "its run says that there is no such service"
+
+
 @pytest.mark.req("S1-93")
 def test_without_affinity_everything_may_start_everywhere() -> None:
     knobs = Knobs(by_affinity=False)

@@ -4,7 +4,7 @@
 --          plans from before do not know what becomes of the others there, and start nothing on it any more
 --   rows   {{line, most jobs in one call, calls from which on only a full batch starts, longest wait for a full one (ms), {place...}}...}
 --   place  {number of the host in hosts from 1, unit, most calls at once, the same for classes but high, tier, weight, 1 if it must be loaded there}
--- Of the places with room those of the least tier count, and of them the one where the next call is expected to be done first: calls under way x weight.
+-- A row without places starts its jobs without a host. Of the places with room those of the least tier count, and of them the one where the next call is expected to be done first: calls under way x weight.
 local CALL = 1000 -- a call, in slots' thousandths
 local MOST_LINES = 64 -- that one claim looks at, without a plan
 
@@ -87,8 +87,9 @@ local function next_queue(class, queues, plan)
   local best, where
   for _, queue in ipairs(queues) do
     if queue.head and (not best or queue.head < best.head) then
-      local place = queue.row and place_for(queue, plan)
-      if not queue.row or (place and not waits_to_fill(queue, place, plan)) then best, where = queue, place end
+      local anywhere = not queue.row or #queue.row[5] == 0
+      local place = not anywhere and place_for(queue, plan) or nil
+      if anywhere or (place and not waits_to_fill(queue, place, plan)) then best, where = queue, place end
     end
   end
   return best, where
@@ -96,7 +97,7 @@ end
 
 -- take: the ids of a line's next call. `most` is how many jobs the claim may still need at most.
 local function take(queue, place, plan, most)
-  local batch = queue.row and queue.row[2] or 1
+  local batch = place and queue.row[2] or 1
   if not queue.read then ids_of(queue, most * batch + 1) end
   local ids, call = ids_of(queue, batch + 1), {}
   for i = queue.taken + 1, math.min(queue.taken + batch, #ids) do call[#call + 1] = ids[i] end
