@@ -136,8 +136,20 @@ chaos: setup-dev ## Kill, stop and starve real processes, the whole list; writes
 soak: setup-dev ## Half an hour of every kind of fault at once; writes docs/results/soak.md
 	@$(PYTHON) -m tests.chaos.soak $(ARGS)
 
-bench: setup-dev ## Measure speed; writes docs/results/bench.md
+bench: setup-dev ## Measure speed beside the peers, about 25 minutes; writes docs/results/bench.md and plots
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+bench-memory: setup-dev ## Measure what gateway and worker hold with 2,000 open streams, 15 minutes
+	@$(PYTHON) -m tests.bench --rows memory --runs 1 $(ARGS)
+
+bench-depth: setup-dev ## Measure the queue with up to a million jobs in it; takes 3 GB of memory
+	@$(PYTHON) -m tests.bench --rows depth $(ARGS)
+
+bench-affinity: setup-dev ## Measure what model affinity is worth: loads, total time, longest waits
+	@$(PYTHON) -m tests.bench --rows affinity --runs 1 $(ARGS)
+
+bench-clients: setup-dev ## Measure HTTP client libraries and event loops
+	@$(PYTHON) -m tests.bench --rows clients $(ARGS)
 
 # --- Check ---
 check: lint typecheck imports documents ## Everything CI checks besides the tests

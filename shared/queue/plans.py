@@ -61,8 +61,9 @@ class Place:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Row:
-    """A line that may start jobs, without a host if there are no places. One call serves up to `batch` of them; from `fill_from` calls of the unit on, one
-    that would serve fewer waits for more, until its first job has waited for `fill_ms`.
+    """A line that may start jobs, without a host if there are no places. One call serves up to `batch` of them; from
+    `fill_from` calls of the unit on, one that would serve fewer waits for more, until its first job has waited for
+    `fill_ms`.
     """
 
     line: str

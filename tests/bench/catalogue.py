@@ -35,12 +35,43 @@ PEERS: dict[str, Peer] = {
             ecosystem="python",
             packages=("arq==0.28.0", "hiredis==3.5.0", "msgspec==0.22.0", "uvloop==0.23.0", "aiohttp==3.14.5"),
         ),
+        Peer(
+            name="saq",
+            ecosystem="python",
+            packages=(
+                *("saq==0.26.4", "redis==8.1.0", "hiredis==3.5.0", "msgspec==0.22.0", "uvloop==0.23.0"),
+                "typing_extensions==4.16.0",  # SAQ imports it and does not ask for it
+            ),
+        ),
+        Peer(
+            name="taskiq",
+            ecosystem="python",
+            packages=(
+                *("taskiq-redis==1.2.4", "taskiq==0.13.0", "redis==8.1.0", "hiredis==3.5.0", "msgpack==1.2.3"),
+                "uvloop==0.23.0",
+            ),
+        ),
+        Peer(
+            name="celery",
+            ecosystem="python",
+            packages=("celery[msgpack,redis]==5.7.0", "kombu==5.7.0", "redis==8.1.0", "hiredis==3.5.0"),
+        ),
         Peer(name="bullmq", ecosystem="node", packages=("bullmq@6.7.0", "ioredis@5.11.1")),
         Peer(name="litellm", ecosystem="python", packages=("litellm[proxy]==1.106.2",)),
         Peer(name="portkey", ecosystem="node", packages=("@portkey-ai/gateway@1.15.2",)),
     )
 }
 """The one place where peer versions are pinned."""
+PLOTTER = Peer(name="matplotlib", ecosystem="python", packages=("matplotlib==3.11.2",))
+"""No peer: draws the plots."""
+HOSTED_BY = {"arq-stock": "arq", "bare-proxy": "arq", "bare-parse": "arq", "bare-arq": "arq"}
+"""What runs in the environment of a peer with another name."""
+
+
+def package_of(name: str) -> str:
+    """The installed peer that `name` runs in; empty for what needs none."""
+    package = HOSTED_BY.get(name, name)
+    return package if package in PEERS else ""
 
 
 class PeerUnavailable(Exception):

@@ -20,7 +20,6 @@ import uvloop
 from tests.bench.figures import percentile
 
 TOKEN = b"tok "
-ANSWER_TIMEOUT_S = 60.0
 _END_OF_CHUNKS = b"\r\n0\r\n\r\n"
 
 
@@ -135,6 +134,12 @@ class Load:
     expect: int
     tokens: int
     """How many tokens each answer must hold."""
+    timeout: float = 60.0
+    """Seconds until an answer must have ended."""
+    pause: float = 0.0
+    """Seconds between an answer and the client's next request."""
+    spread: float = 0.0
+    """Seconds over which the clients begin, so that they do not go on in step."""
 
 
 @dataclass(slots=True)
@@ -178,20 +183,23 @@ async def run(load: Load) -> Tally:
     ]
     tally, left = Tally(), load.requests
 
-    async def client(connection: Connection) -> None:
+    async def client(number: int, connection: Connection) -> None:
         nonlocal left
+        await asyncio.sleep(load.spread * number / load.clients)
         while left > 0 and time.perf_counter() < tally.started + load.seconds:
             left -= 1
-            reply = await asyncio.wait_for(connection.ask(), ANSWER_TIMEOUT_S)
+            reply = await asyncio.wait_for(connection.ask(), load.timeout)
             if reply.tokens != load.tokens:
                 raise LoadError(f"expected {load.tokens} tokens in an answer, got {reply.tokens}")
             tally.replies.append(reply)
+            if load.pause:
+                await asyncio.sleep(load.pause)
 
     tally.started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
-            for _, connection in made:
-                group.create_task(client(connection))
+            for number, (_, connection) in enumerate(made):
+                group.create_task(client(number, connection))
     except* LoadError as failures:
         raise failures.exceptions[0] from None
     finally:
@@ -211,6 +219,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--expect", type=int, default=200, help="status of a good answer")
     parser.add_argument("--tokens", type=int, default=1, help="tokens in a good answer")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds from an answer to the next request")
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the clients begin")
     given = vars(parser.parse_args())
     load = Load(**{**given, "body": given["body"].encode(), "headers": json.loads(given["headers"])})
     print(json.dumps(uvloop.run(run(load)).summary()))

@@ -1,28 +1,29 @@
-"""The figures as a table: on the terminal, and as `docs/results/bench.md`."""
+"""The figures as a table: on the terminal, and as a page of `docs/results`."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.bars import FIGURES, Figure, judge, limit_text
-from tests.bench.catalogue import PEERS
+from tests.bench.bars import Figure, judge, limit_text
+from tests.bench.facts import Facts
 from tests.bench.figures import spread
+from tests.bench.queue_programs import QUEUES
+from tests.bench.rows import FIGURES, Page
 from tests.bench.runner import Results
+from tests.bench.titles import TITLES
 from tests.house.requirements import ROOT
 
-TITLES = {
-    "arriero": "Arriero", "arriero-aof": "Arriero, AOF", "arq": "arq tuned", "bullmq": "BullMQ", "litellm": "LiteLLM",
-    "portkey": "Portkey", "bare-proxy": "bare aiohttp proxy", "bare-parse": "aiohttp, parsing only",
-    "bare-arq": "aiohttp and stock arq", "direct": "no gateway",
-}  # fmt: skip
+WIDTH = 120
+_READING = (
+    "Absolute figures depend on the machine and on what else it does. In brackets: Arriero's figure divided by the "
+    "other's. Percentiles, memory and the like are of one run; a figure is the median of the runs."
+)
 _COLOURS = {"holds": "green", "missed": "red", "no figure": "yellow"}
 
 
@@ -41,10 +42,10 @@ class Line:
 
 def number(value: float) -> str:
     """Three significant figures, or whole from a thousand on."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def lines(results: Results, rows: tuple[str, ...]) -> list[Line]:
+def lines(results: Results, rows: Sequence[str]) -> list[Line]:
     """The measured figures of these rows."""
     return [_line(figure, results) for figure in FIGURES if figure.row in rows]
 
@@ -68,7 +69,7 @@ def _line(figure: Figure, results: Results) -> Line:
     )
 
 
-def print_table(console: Console, judged: list[Line]) -> None:
+def print_table(console: Console, judged: Sequence[Line]) -> None:
     table = Table(title="Arriero beside its peers (medians; in brackets Arriero / peer)", show_lines=True)
     for heading in ("Row", "Figure", "Arriero", "Peers", "Must", "Aim"):
         table.add_column(heading, justify="right" if heading == "Arriero" else "left")
@@ -88,77 +89,62 @@ def _coloured(bar: str, verdict: str) -> str:
     return f"{bar}\n[{_COLOURS[verdict]}]{verdict}[/]" if verdict else ""
 
 
-def markdown(results: Results, judged: list[Line], *, runs: int, append_only: bool, load: float) -> str:
-    """The whole page."""
+def markdown(page: Page, results: Results, facts: Facts, plots: Sequence[str]) -> str:
+    """The whole page. `plots` are files beside it."""
+    judged = lines(results, page.rows)
     parts = [
-        "# Speed, side by side",
+        f"# {page.title}",
         "",
-        "Written by `make bench`; do not edit. Absolute figures depend on the machine and on what else it does; the",
-        "peers took turns in one run, so the ratios are what counts. A stub upstream answers in hundredths of a",
-        "millisecond: what is left is the road itself. In brackets: Arriero's figure divided by the peer's.",
+        textwrap.fill(f"Written by `{page.command}`; do not edit. {page.intro} {_READING}", WIDTH),
         "",
-        *_facts(results, runs=runs, append_only=append_only, load=load),
+        *(f"- {name}: {text}" for name, text in facts.lines),
         "",
-        "| Row | Figure | Unit | Arriero | Peers | Must | | Aim | |",
-        "|---|---|---|---:|---|---|---|---|---|",
+        *_table(("Row", "Figure", "Unit", "Arriero", "Beside it", "Must", "", "Aim", ""), map(_cells, judged), right=3),
+        *(text for name in plots for text in ("", f"![{name.removesuffix('.svg')}]({name})")),
+        "",
+        "## Every run",
+        "",
+        *_table(("Row", "Figure", "Who", "Median", "Least", "Most", "Runs"), _runs(results, judged), right=3),
+        *_settings(judged, results),
     ]
-    for line in judged:
-        cells = [line.figure.row, line.figure.label, line.figure.unit, f"**{line.own}**", "<br>".join(line.peers)]
-        cells += [line.must, line.must_verdict, line.aim, line.aim_verdict]
-        parts.append(f"| {' | '.join(cells)} |")
-    parts += ["", "## Every run", "", "| Row | Figure | Who | Median | Least | Most | Runs |"]
-    parts.append("|---|---|---|---:|---:|---:|---|")
+    problems = results.problems_of(line.figure.scenario for line in judged)
+    if problems:
+        parts += ["", "## Not measured", "", *(f"- {what}: {_placeless(why)}" for what, why in problems.items())]
+    return "\n".join(parts) + "\n"
+
+
+def _cells(line: Line) -> list[str]:
+    own, peers = f"**{line.own}**", "<br>".join(line.peers)
+    figure = line.figure
+    return [figure.row, figure.label, figure.unit, own, peers, line.must, line.must_verdict, line.aim, line.aim_verdict]
+
+
+def _runs(results: Results, judged: Sequence[Line]) -> list[list[str]]:
+    rows = []
     for line in judged:
         for peer, values in results.of(line.figure).items():
             seen = spread(values)
-            cells = [line.figure.row, f"{line.figure.label}, {line.figure.unit}", TITLES[peer]]
-            cells += [number(seen.median), number(seen.low), number(seen.high), ", ".join(map(number, values))]
-            parts.append(f"| {' | '.join(cells)} |")
-    if results.problems:
-        parts += [
-            "",
-            "## Not measured",
-            "",
-            *(f"- {what}: {_placeless(why)}" for what, why in results.problems.items()),
-        ]
-    return "\n".join(parts) + "\n"
+            row = [line.figure.row, f"{line.figure.label}, {line.figure.unit}", TITLES[peer]]
+            rows.append([*row, *map(number, (seen.median, seen.low, seen.high)), ", ".join(map(number, values))])
+    return rows
+
+
+def _settings(judged: Sequence[Line], results: Results) -> list[str]:
+    """With what the queues ran; nothing on a page without queues."""
+    seen = {peer for line in judged for peer in results.values.get(line.figure.scenario, {})}
+    if len(seen & set(QUEUES)) < 2:
+        return []
+    rows = [[TITLES[name], queue.settings, f"{queue.share:.0%}"] for name, queue in QUEUES.items() if name in seen]
+    head = ("Queue", "Settings: the fastest that its documentation offers, unless it says stock", "Jobs of a run")
+    return ["", "## How the queues were set", "", *_table(head, rows, right=2)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: int) -> list[str]:
+    """Markdown; the column `right` is aligned to the right."""
+    rule = "|".join("---:" if index == right else "---" for index in range(len(head)))
+    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _placeless(text: str) -> str:
     """Without this machine's directories, which mean nothing to a reader of the page."""
     return text.replace(str(ROOT), ".").replace(str(Path.home()), "~")
-
-
-def _facts(results: Results, *, runs: int, append_only: bool, load: float) -> list[str]:
-    packages = [package for peer in PEERS.values() for package in peer.packages[:1]]
-    persistence = "append-only file, everysec" if append_only else "without persistence"
-    facts = {
-        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Commit": _commit(),
-        "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, load {load:.1f} at the start",
-        "Python": f"{platform.python_implementation()} {platform.python_version()} (uvloop on both sides)",
-        "Node": _output(["node", "--version"]) or "none",
-        "Redis": f"{results.redis_version}, {persistence}, loopback",
-        "Peers": ", ".join(packages),
-        "Runs": f"{runs}, medians",
-    }
-    return [f"- {name}: {value}" for name, value in facts.items()]
-
-
-def _commit() -> str:
-    commit = _output(["git", "rev-parse", "--short=12", "HEAD"])
-    # The page itself and other results may differ; changed sources may not pass silently.
-    changed = _output(["git", "status", "--porcelain", "--", ":!docs/results"])
-    return (commit or "unknown") + (" with uncommitted changes" if changed else "")
-
-
-def _output(command: list[str]) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def write_page(path: Path, page: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)

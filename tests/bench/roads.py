@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +52,8 @@ def start_direct(around: Surroundings) -> Road:
     return Road(name="direct", base_url=around.stub_url)
 
 
-def start_arriero(around: Surroundings, *, worker: bool = True) -> Road:
-    """The durable road. Without `worker`, jobs are accepted and wait."""
+def start_arriero(around: Surroundings, *, worker: bool = True, settings: Mapping[str, str] | None = None) -> Road:
+    """The durable road. Without `worker`, jobs are accepted and wait. `settings` go before those set here."""
     port = free_port()
     env = {
         "REDIS_URL": around.redis_url,
@@ -62,8 +62,10 @@ def start_arriero(around: Surroundings, *, worker: bool = True) -> Road:
         "GATEWAY_PORT": str(port),
         "WORKER_PORT": "0",
         "WORKER_CONCURRENCY": str(WORKER_SLOTS),
+        "MAX_CONCURRENT_REQUESTS": str(WORKER_SLOTS),
         "MAX_QUEUE_DEPTH": "10000000",
         "LOG_LEVEL": "WARNING",
+        **(settings or {}),
     }
     processes = {"gateway": around.children.start("arriero-gateway", [sys.executable, "-m", "gateway"], env)}
     if worker:
@@ -135,5 +137,3 @@ ROADS: dict[str, Callable[[Surroundings], Road]] = {
     "bare-proxy": lambda around: start_bare(around, "proxy"),
     "direct": start_direct,
 }
-NEEDS: dict[str, str] = {"bare-proxy": "arq", "bare-parse": "arq", "bare-arq": "arq"}
-"""In which installed peer's environment our own yardsticks run."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tests.bench.bars import FIGURES, Figure
-from tests.bench.catalogue import PEERS, PeerUnavailable, cache_directory, ensure_installed
+from tests.bench.bars import Figure
+from tests.bench.catalogue import PEERS, PeerUnavailable, cache_directory, ensure_installed, package_of
 from tests.bench.processes import BenchError, Children
 from tests.bench.redis_server import start_redis
-from tests.bench.roads import NEEDS, Surroundings, start_stub
-from tests.bench.scenarios import SCENARIOS, Bench, Sizes
+from tests.bench.roads import Surroundings, start_stub
+from tests.bench.rows import FIGURES
+from tests.bench.scenarios import SCENARIOS
+from tests.bench.workbench import Bench, Sizes
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Results:
-    """`values[scenario][peer][figure key]` is one value a run; `problems` says what could not be measured and why."""
+    """`values[scenario][peer][figure key]` is one value a run; `problems` says what could not be measured and why, by
+    peer for one that is not there at all, else by `scenario: peer`.
+    """
 
     values: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -39,6 +43,11 @@ class Results:
     def medians(self, figure: Figure) -> dict[str, float]:
         return {peer: median(values) for peer, values in self.of(figure).items()}
 
+    def problems_of(self, scenarios: Iterable[str]) -> dict[str, str]:
+        """What concerns these scenarios."""
+        wanted = set(scenarios)
+        return {what: why for what, why in self.problems.items() if ":" not in what or what.partition(":")[0] in wanted}
+
 
 def scenarios_for(rows: Sequence[str]) -> list[str]:
     """The scenarios that give the figures of these rows, in the order they are run."""
@@ -46,14 +55,10 @@ def scenarios_for(rows: Sequence[str]) -> list[str]:
     return [name for name in SCENARIOS if name in wanted]
 
 
-def _packages_for(peers: set[str]) -> list[str]:
-    needed = {NEEDS.get(peer, peer) for peer in peers}
-    return [name for name in PEERS if name in needed]
-
-
 def _install(peers: set[str], say: Say, results: Results) -> dict[str, Path]:
     installed: dict[str, Path] = {}
-    for name in _packages_for(peers):
+    needed = {package_of(peer) for peer in peers}
+    for name in (name for name in PEERS if name in needed):
         try:
             installed[name] = ensure_installed(PEERS[name], cache_directory(), say)
         except PeerUnavailable as exc:
@@ -81,7 +86,7 @@ def measure(rows: Sequence[str], *, runs: int, sizes: Sizes, append_only: bool, 
 
 def _take_turns(bench: Bench, name: str, runs: int, say: Say, results: Results) -> None:
     scenario = SCENARIOS[name]
-    able = [peer for peer in scenario.peers if NEEDS.get(peer, peer) in bench.around.peers or peer not in _NEEDING]
+    able = [peer for peer in scenario.peers if not package_of(peer) or package_of(peer) in bench.around.peers]
     turns = 1 if scenario.once else runs
     for turn in range(1, turns + 1):
         for peer in list(able):
@@ -96,7 +101,3 @@ def _take_turns(bench: Bench, name: str, runs: int, say: Say, results: Results) 
             results.add(name, peer, figures)
             shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
             say(f"[dim]{name} {turn}/{turns}[/] {peer:<10} {shown} [dim]({time.monotonic() - began:.1f} s)[/]")
-
-
-_NEEDING = {*PEERS, *NEEDS}
-"""Peers that run in something installed."""

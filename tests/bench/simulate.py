@@ -103,7 +103,7 @@ def simulate(jobs: Sequence[Job], hosts: Sequence[Host], knobs: Knobs) -> None:
             ]  # fmt: skip
             decision = decide(waiting, (), facts, now * 1000, knobs)
             chosen = None
-            rows = {row.line: row for row in decision.plan.rows}
+            rows = {row.line: row for row in decision.rows}
             for priority in sorted(Priority, key=lambda p: (max(passes[p], virtual), list(Priority).index(p))):
                 heads = sorted(
                     ((queue[0].arrives, model) for (p, model), queue in lines.items() if queue and p is priority)

@@ -1,10 +1,12 @@
 """A model server that costs almost nothing, so that what is measured is the road to it.
 
 Speaks Ollama's `/api/chat`, `/api/tags`, `/api/ps`, `/api/show`, `/api/version` and OpenAI's `/v1/chat/completions`,
-plain and streamed, with canned answers. The model's name says how it answers:
+plain and streamed, with canned answers; and `/api/embed`, one call at a time of 20 ms each. The model's name says how
+it answers a chat:
 
     noop        one short answer
     paced-N     N tokens, one every 5 ms (200 tokens/s), the first at once
+    slow-N      N tokens, one every 2 s
     flat-N      N tokens as fast as the connection takes them
 
 The tokens are "tok a " and "tok b " in turn, so a client counts tokens by counting "tok ". They differ because LiteLLM
@@ -24,14 +26,17 @@ from typing import cast
 import uvloop
 
 TOKENS = ("tok a ", "tok b ")
-TOKEN_INTERVAL_S = 0.005
-MODELS = ("noop", "paced-20", "paced-600", "flat-250")
+TOKEN_INTERVALS_S = {"paced": 0.005, "slow": 2.0}
+EMBEDDER = "embed"
+MODELS = ("noop", "paced-20", "paced-600", "slow-50", "flat-250", EMBEDDER)
 """What `/api/tags` lists; any other count works too."""
 _MODEL = re.compile(rb'"(?:model|name)"\s*:\s*"([^"]*)"')
 _STREAM = re.compile(rb'"stream"\s*:\s*(true|false)')
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"transfer-encoding:\s*chunked", re.IGNORECASE)
-_PLAN = re.compile(r"(noop|paced|flat)(?:-(\d+))?(?::latest)?$")
+_PLAN = re.compile(r"(noop|paced|slow|flat)(?:-(\d+))?(?::latest)?$")
+EMBED_S = 0.02
+_VECTOR = json.dumps([round((number % 97 - 48) / 1000, 3) for number in range(768)])
 _CREATED = "2026-01-01T00:00:00Z"
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -141,11 +146,28 @@ def small_answer(path: str) -> bytes:
     return _response(json.dumps(body).encode())
 
 
+class Embedder:
+    """Serves one call at a time, as Ollama does for embedding models; a call takes as long for one text as for many."""
+
+    def __init__(self) -> None:
+        self._slot = asyncio.Lock()
+
+    async def answer(self, body: bytes) -> bytes:
+        """The body of the answer to `/api/embed`."""
+        asked = json.loads(body)
+        texts = 1 if isinstance(asked["input"], str) else len(asked["input"])
+        async with self._slot:
+            await asyncio.sleep(EMBED_S)
+        vectors = ",".join([_VECTOR] * texts)
+        return f'{{"model":"{asked["model"]}","embeddings":[{vectors}],"prompt_eval_count":{8 * texts}}}'.encode()
+
+
 class StubConnection(asyncio.Protocol):
     """One keep-alive connection; requests are answered in the order they come."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, embedder: Embedder) -> None:
         self._loop = loop
+        self._embedder = embedder
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -179,6 +201,9 @@ class StubConnection(asyncio.Protocol):
 
     def _answer(self, path: str, body: bytes) -> None:
         assert self._transport is not None
+        if path == "/api/embed":
+            self._ticking = self._loop.create_task(self._embed(body))
+            return
         if path not in ("/api/chat", "/v1/chat/completions"):
             self._transport.write(small_answer(path))
             return
@@ -190,20 +215,23 @@ class StubConnection(asyncio.Protocol):
         else:
             self._transport.write(whole_answer(path, model))
 
+    async def _embed(self, body: bytes) -> None:
+        self._write(_response(await self._embedder.answer(body)))
+
     def _stream(self, parts: StreamParts, manner: str, count: int) -> None:
         assert self._transport is not None
-        if manner == "paced":
-            self._ticking = self._loop.create_task(self._tick(parts, count))
+        if interval_s := TOKEN_INTERVALS_S.get(manner):
+            self._ticking = self._loop.create_task(self._tick(parts, count, interval_s))
         else:
             pairs, odd = divmod(count, 2)
             self._transport.write(parts.head + b"".join(parts.tokens) * pairs + parts.tokens[0] * odd + parts.end)
 
-    async def _tick(self, parts: StreamParts, count: int) -> None:
+    async def _tick(self, parts: StreamParts, count: int, interval_s: float) -> None:
         """Write a token at each multiple of the interval from the start, so that lateness does not add up."""
         start = self._loop.time()
         self._write(parts.head + parts.tokens[0])
         for number in range(1, count + 1):
-            await asyncio.sleep(max(0.0, start + number * TOKEN_INTERVAL_S - self._loop.time()))
+            await asyncio.sleep(max(0.0, start + number * interval_s - self._loop.time()))
             self._write(parts.tokens[number % 2] if number < count else parts.end)
 
     def _write(self, data: bytes) -> None:
@@ -213,8 +241,8 @@ class StubConnection(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     """Answer on loopback until cancelled."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: StubConnection(loop), "127.0.0.1", port)
+    loop, embedder = asyncio.get_running_loop(), Embedder()
+    server = await loop.create_server(lambda: StubConnection(loop, embedder), "127.0.0.1", port)
     await server.serve_forever()
 
 

@@ -9,20 +9,20 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.bench.load_client import Load, LoadError, run
-from tests.bench.stub_upstream import StubConnection, plan
+from tests.bench.stub_upstream import EMBED_S, EMBEDDER, Embedder, StubConnection, plan
 
 
 @pytest.fixture
 async def stub() -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: StubConnection(loop), "127.0.0.1", 0)
+    loop, embedder = asyncio.get_running_loop(), Embedder()
+    server = await loop.create_server(lambda: StubConnection(loop, embedder), "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     server.close()
     await server.wait_closed()
 
 
 def _load(url: str, model: str, *, stream: bool, tokens: int, clients: int = 4, requests: int = 8) -> Load:
-    body = json.dumps({"model": model, "stream": stream}).encode()
+    body = json.dumps({"model": model, "stream": stream, "input": ["one text", "another"]}).encode()
     return Load(
         url=url, body=body, headers={}, clients=clients, requests=requests, seconds=60.0, expect=200, tokens=tokens
     )
@@ -45,6 +45,25 @@ async def test_a_paced_stream_keeps_its_pace(stub: str) -> None:
     assert reply.first_token_s < 0.05
     # Twenty intervals of 5 ms: it may be late on a busy machine, never early.
     assert reply.total_s >= 0.1
+
+
+async def test_embeddings_are_served_one_call_at_a_time(stub: str) -> None:
+    tally = await run(_load(f"{stub}/api/embed", EMBEDDER, stream=False, tokens=0, clients=4, requests=4))
+    assert len(tally.replies) == 4
+    assert tally.ended - tally.started >= 4 * EMBED_S
+
+
+async def test_each_text_gets_its_vector() -> None:
+    answer = json.loads(await Embedder().answer(b'{"model": "embed", "input": ["one", "two", "three"]}'))
+    assert [len(vector) for vector in answer["embeddings"]] == [768] * 3
+
+
+async def test_clients_that_are_spread_do_not_begin_at_once(stub: str) -> None:
+    load = _load(f"{stub}/api/chat", "noop", stream=False, tokens=1, clients=2, requests=2)
+    load.spread = 0.2
+    tally = await run(load)
+    # The second of two begins after half of it.
+    assert tally.ended - tally.started >= 0.1
 
 
 async def test_an_answer_with_too_few_tokens_does_not_count(stub: str) -> None:
