@@ -88,7 +88,8 @@ class Stack:
         self._simulator_port = free_port()
         self.simulator_url = f"http://127.0.0.1:{self._simulator_port}"
         self._simulator_options = simulator_options
-        self._worker_env = {"WORKER_CONCURRENCY": "8", **(worker_env or {})}
+        # The simulator takes as many calls as come, so the workers' slots are the limit.
+        self._worker_env = {"WORKER_CONCURRENCY": "8", "MAX_CONCURRENT_REQUESTS": "512", **(worker_env or {})}
         self._gateway_env = dict(gateway_env or {})
         self._numbers = itertools.count(1)
         self.redis_process: Process | None = None
