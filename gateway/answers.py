@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.services import Services
+from gateway.waits import Outlook
 from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
@@ -42,13 +43,19 @@ def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
     )
 
 
+def body_of(record: JobRecord, outlook: Outlook | None) -> dict[str, Any]:
+    """The job's body, with what it waits for."""
+    if outlook is None:
+        return job_body(record)
+    return job_body(record, position=outlook.position, expected_wait_seconds=outlook.wait_s, reason=outlook.reason)
+
+
 async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:
-    """The job's body, with its place in line while it waits."""
-    position = None
-    if record.state is State.QUEUED:
-        position = await services.positions.ask(record.id)
-    wait_s = await services.load.expected_wait_s(position)
-    return job_body(record, position=position, expected_wait_seconds=wait_s)
+    """The job's body, with what it waits for now."""
+    standing = None
+    if record.state in (State.QUEUED, State.RUNNING):
+        standing = await services.positions.ask(record.id)
+    return body_of(record, await services.load.fresh_outlook(standing))
 
 
 async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[str, Any]:
@@ -58,9 +65,8 @@ async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[st
         if record is None:
             raise JobNotFound()
         return await render_job(services, record)
-    position = accepted.position or None
-    wait_s = await services.load.expected_wait_s(position)
-    return job_body(fresh_record(job, accepted), position=position, expected_wait_seconds=wait_s)
+    outlook = await services.load.fresh_outlook(accepted.standing)
+    return body_of(fresh_record(job, accepted), outlook)
 
 
 async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:

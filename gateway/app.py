@@ -50,7 +50,10 @@ from shared.api_keys import ApiKey, as_key_store, list_keys
 from shared.backends.ollama import OllamaBackend
 from shared.lifecycle import ConfigFault, listen
 from shared.queue.client import QueueClient
+from shared.queue.fleet import Standing
 from shared.telemetry.logging import logger
+from shared.usage.learning import LearnedEstimates
+from shared.usage.reader import UsageReader
 from shared.wire.openai_render import to_json
 
 log = logger("gateway")
@@ -162,7 +165,16 @@ class Gateway:
         self._stack.push_async_callback(catalogue.stop)
         hosts = ModelHosts(backends, settings.allowed_models)
         self._stack.push_async_callback(hosts.stop)
-        positions = PositionBoard(queue.positions)
+        estimates = LearnedEstimates(UsageReader(queue.redis, queue.keys))
+        await estimates.start()
+        self._stack.push_async_callback(estimates.stop)
+        load = LoadView(queue.fleet, lambda: estimates.current)
+
+        async def read_standings(job_ids: list[str]) -> dict[str, Standing]:
+            await load.refresh()
+            return await queue.standings(job_ids)
+
+        positions = PositionBoard(read_standings)
         self._stack.push_async_callback(positions.stop)
         abandoned = Abandoned(queue.cancel, metrics.abandoned.inc)
         self._stack.push_async_callback(abandoned.stop)
@@ -175,7 +187,8 @@ class Gateway:
             catalogue=catalogue,
             hosts=hosts,
             positions=positions,
-            load=LoadView(queue.stats),
+            load=load,
+            estimates=estimates,
             abandoned=abandoned,
             conversations=Conversations(queue.redis, queue.keys, settings.memory_limits),
             keyless=AddressLimit(settings.rate_limit_per_minute),

@@ -17,6 +17,7 @@ from gateway.services import CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import Kind, NewJob, State, new_job_id
 from shared.queue.client import Accepted
+from shared.usage.sizes import size_of
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
@@ -59,18 +60,21 @@ class Face:
 
 def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
     """The job for a validated body, and whether it carries an Idempotency-Key."""
-    settings = request.app[SERVICES].settings
+    services = request.app[SERVICES]
+    settings = services.settings
     tenant = request[CALLER].tenant
     headers = request.headers
     key = request_options.idempotency_key(headers)
     streams = bool(body.streams)
     comes_back = key is not None or request_options.wants_no_wait(headers)
+    canonical = face.to_canonical(body)
     job = NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
         model=body.model,
-        request=face.to_canonical(body),
+        request=canonical,
         tenant=tenant,
+        cost=cost_of(services, face.kind, body.model, canonical),
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
         # With a key, a repetition may join in the middle.
@@ -146,9 +150,16 @@ async def enqueue(services: Services, job: NewJob) -> Accepted:
         accepted = await services.queue.enqueue(job)
     except ArrieroError as error:
         count(services, job, error)
+        if isinstance(error, Overloaded):
+            await services.load.put_right(error)
         raise
     count(services, job, accepted)
     return accepted
+
+
+def cost_of(services: Services, kind: Kind, model: str, request: object) -> float:
+    """The work that a job is expected to be, 1 an ordinary job's: its tenant's next one goes so far back in line."""
+    return services.estimates.current.cost(kind, model, size_of(request))
 
 
 def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> None:

@@ -1,4 +1,4 @@
-"""How busy the queue is, as the gateway last saw it: for waiting-time estimates."""
+"""How busy the fleet is, as the gateway last saw it: for what clients are told of waiting times."""
 
 from __future__ import annotations
 
@@ -6,40 +6,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from shared.errors import ArrieroError
-from shared.queue.stats import QueueStats
+from gateway.waits import Outlook, Waits
+from shared.errors import ArrieroError, Overloaded
+from shared.queue.admission import retry_after_s
+from shared.queue.fleet import Fleet, Standing
+from shared.usage.estimates import Estimates
 
 OLD_AFTER_S = 2.0
 
 
-def expected_wait_s(position: int, free_slots: int | None, drain_per_s: float | None) -> float | None:
-    """Seconds until a job at `position` (1 = next) starts; None when nothing can be said.
-
-    `free_slots`: idle slots of all workers, None without workers. `drain_per_s`: jobs ended a second while some waited.
-    """
-    if free_slots is None:
-        return None
-    ends_needed = position - free_slots
-    if ends_needed <= 0:
-        return 0.0
-    return round(ends_needed / drain_per_s, 1) if drain_per_s else None
-
-
-def free_slots(stats: QueueStats) -> int | None:
-    """Idle slots by the workers' last heartbeats; None without workers."""
-    if not stats.workers:
-        return None
-    return sum(max(0, worker.slots - worker.running) for worker in stats.workers)
-
-
 class LoadView:
-    """Reads the queue's statistics at most every 2 s, and only when someone asks."""
+    """Reads the fleet at most every 2 s, and only when someone asks."""
 
-    def __init__(self, read: Callable[[], Awaitable[QueueStats]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Fleet]], estimates: Callable[[], Estimates]) -> None:
         self._read = read
+        self._estimates = estimates
         self._lock = asyncio.Lock()
         self._seen_at = float("-inf")
-        self._seen: QueueStats | None = None
+        self._waits = Waits(Fleet(), Estimates())
 
     async def refresh(self) -> None:
         """Bring the view up to date if it is old. Keeps what it has when Redis does not answer."""
@@ -50,16 +34,26 @@ class LoadView:
             if now - self._seen_at < OLD_AFTER_S:
                 return
             try:
-                self._seen = await self._read()
+                fleet = await self._read()
             except ArrieroError:
                 return
+            self._waits = Waits(fleet, self._estimates())
             self._seen_at = now
 
-    async def expected_wait_s(self, position: int | None) -> float | None:
-        """Seconds until a job at `position` starts; None for one that does not wait, and when nothing can be said."""
-        if position is None:
-            return None
+    def outlook(self, at: Standing | None) -> Outlook | None:
+        """What to tell of a job that stands there, by the view as it is; None once it runs, or when it is not known."""
+        return self._waits.outlook(at) if at is not None else None
+
+    async def fresh_outlook(self, at: Standing | None) -> Outlook | None:
+        """The same by a view of now."""
+        if at is not None:
+            await self.refresh()
+        return self.outlook(at)
+
+    async def put_right(self, refused: Overloaded) -> None:
+        """Tell a refused caller when to come back by what jobs are expected to take, where the queue could not."""
+        if not refused.ends_needed:
+            return
         await self.refresh()
-        if self._seen is None:
-            return None
-        return expected_wait_s(position, free_slots(self._seen), self._seen.drain_per_s)
+        if rate := self._waits.drain_per_s:
+            refused.retry_after_s = retry_after_s(refused.ends_needed, rate)

@@ -179,6 +179,13 @@ class JobAttempt(Answer):
 class QueuePlace(Answer):
     position: Annotated[int, Field(ge=1)] | None
     expected_wait_seconds: Annotated[float, Field(ge=0)] | None
+    reason: Annotated[
+        Literal["waiting_for_slot", "waiting_for_model", "loading_model", "no_worker"] | None,
+        Field(
+            description="What the job waits for. `waiting_for_model`: no host has its model in memory, and others are "
+            "used there. `loading_model` may also be said of a job that runs, until its model answers."
+        ),
+    ]
 
 
 class Job(Answer):

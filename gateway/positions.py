@@ -1,4 +1,4 @@
-"""Queue positions for everyone who waits, read with one call a second for all of them together."""
+"""Where jobs stand in the queue, for everyone who waits, read with one call a second for all of them together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
 from shared.queue.batch import Batcher
+from shared.queue.fleet import Standing
 from shared.telemetry.logging import logger
 
 log = logger("positions")
@@ -15,24 +16,24 @@ PERIOD_S = 1.0
 
 
 class PositionBoard:
-    """Knows the position of each watched job that still waits. Idle, and without any call, while nobody watches."""
+    """Knows where each watched job stands. Idle, and without any call, while nobody watches."""
 
-    def __init__(self, read: Callable[[list[str]], Awaitable[dict[str, int]]], period_s: float = PERIOD_S) -> None:
+    def __init__(self, read: Callable[[list[str]], Awaitable[dict[str, Standing]]], period_s: float = PERIOD_S) -> None:
         self._read = read
         self._period_s = period_s
         self._watched: dict[str, int] = {}
         """Job id -> watchers."""
-        self._positions: dict[str, int] = {}
+        self._standings: dict[str, Standing] = {}
         self._task: asyncio.Task[None] | None = None
-        self._asked: Batcher[str, int | None] = Batcher(self._read_several)
+        self._asked: Batcher[str, Standing | None] = Batcher(self._read_several)
 
-    async def ask(self, job_id: str) -> int | None:
-        """The position now; None when it does not wait. Everyone who asks in one turn of the loop shares one call."""
+    async def ask(self, job_id: str) -> Standing | None:
+        """Where the job stands now; None for an unknown one. Who asks in one turn of the loop shares one call."""
         return await self._asked.put(job_id)
 
-    async def _read_several(self, job_ids: list[str]) -> list[int | None]:
-        positions = await self._read(job_ids)
-        return [positions.get(job_id) for job_id in job_ids]
+    async def _read_several(self, job_ids: list[str]) -> list[Standing | None]:
+        standings = await self._read(job_ids)
+        return [standings.get(job_id) for job_id in job_ids]
 
     @contextlib.contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
@@ -45,11 +46,11 @@ class PositionBoard:
             self._watched[job_id] -= 1
             if not self._watched[job_id]:
                 del self._watched[job_id]
-                self._positions.pop(job_id, None)
+                self._standings.pop(job_id, None)
 
-    def position(self, job_id: str) -> int | None:
-        """1 = next; None when it does not wait, or is not known yet."""
-        return self._positions.get(job_id)
+    def standing(self, job_id: str) -> Standing | None:
+        """Where it stood a moment ago; None while it is not known."""
+        return self._standings.get(job_id)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -61,8 +62,8 @@ class PositionBoard:
         await asyncio.sleep(self._period_s / 2)
         while self._watched:
             try:
-                self._positions = await self._read(list(self._watched))
-            except Exception as error:  # positions are a courtesy; the streams go on without
-                self._positions = {}
+                self._standings = await self._read(list(self._watched))
+            except Exception as error:  # places are a courtesy; the streams go on without
+                self._standings = {}
                 log.debug("positions.not_read", error=type(error).__name__)
             await asyncio.sleep(self._period_s)

@@ -22,6 +22,7 @@ from gateway.route_table import Route
 from gateway.settings import GatewaySettings
 from shared.access import Caller, KeyWatch
 from shared.queue.client import QueueClient
+from shared.usage.learning import LearnedEstimates
 
 VERSION = "0.1.0"
 
@@ -36,6 +37,7 @@ class Services:
     hosts: ModelHosts
     positions: PositionBoard
     load: LoadView
+    estimates: LearnedEstimates
     abandoned: Abandoned
     conversations: Conversations
     keyless: AddressLimit

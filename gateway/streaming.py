@@ -19,6 +19,7 @@ from gateway.middleware import stopping
 from gateway.services import SERVICES, STARTED_AT
 from gateway.splice import Splice
 from gateway.sse import EventStream
+from gateway.waits import Outlook
 from shared.errors import ArrieroError, ErrorRecord, JobExpired
 from shared.jobs import State
 from shared.telemetry.logging import logger
@@ -162,23 +163,30 @@ class AnswerStream(ABC):
 
 
 class EventAnswerStream(AnswerStream):
-    """Server-sent events, with comments that tell the place in line while the job waits."""
+    """Server-sent events, with comments that tell what the job waits for."""
 
     def __init__(self, request: web.Request, ticket: Ticket, renderer: Renderer) -> None:
         self._events = EventStream(request)
         grace_s = request.app[SERVICES].settings.stream_grace
         super().__init__(request, ticket, renderer, self._events, grace_s=grace_s)
 
+    def _outlook(self) -> Outlook | None:
+        """What the job waits for, a loading model among it; None once an answer has begun."""
+        if self._chunks_seen:
+            return None
+        outlook = self._services.load.outlook(self._services.positions.standing(self._ticket.job.id))
+        # The place in line may be a second old.
+        return None if outlook is not None and outlook.position and self._running else outlook
+
     def _is_too_silent(self) -> bool:
-        waits = not self._running and self._services.positions.position(self._ticket.job.id) is not None
-        return waits or super()._is_too_silent()
+        return self._outlook() is not None or super()._is_too_silent()
 
     async def _show_life(self) -> None:
-        position = self._services.positions.position(self._ticket.job.id)
-        if self._running:
-            await self._events.comment("running")
+        outlook = self._outlook()
+        if outlook is not None:
+            await self._events.comment(outlook.text)
         else:
-            await self._events.comment("queued" if position is None else f"queued position={position}")
+            await self._events.comment("running" if self._running else "queued")
 
 
 class OpenAIStream(EventAnswerStream):

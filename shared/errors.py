@@ -177,6 +177,8 @@ class Overloaded(ArrieroError):
     """The queue is full. Come back after `Retry-After` seconds."""
 
     code, kind, http_status, retryable = "queue_full", "rate_limit_error", 429, True
+    ends_needed: float = 0.0
+    """Jobs that must end before there is room, where the queue does not know how fast they do; 0: it told."""
 
 
 class TenantQueueFull(Overloaded):

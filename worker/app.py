@@ -24,6 +24,8 @@ from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
 from shared.resilience.circuits import host_circuit
 from shared.status_server import HEALTHY, StatusServer, own_version
+from shared.usage.learning import LearnedEstimates
+from shared.usage.reader import UsageReader
 from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
 from worker.guards import Guards
@@ -31,7 +33,7 @@ from worker.hosts import Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 from worker.places import Places
-from worker.scheduling.planner import ModelPlanner
+from worker.scheduling.planner import ModelPlanner, capacity_of
 from worker.scheduling.watch import Watch
 from worker.settings import WorkerSettings
 
@@ -59,6 +61,7 @@ class WorkerService:
         # Not the engine's: what waits here must never hold up a claim or a settlement.
         self._redis = connect(settings)
         self.usage = UsageRecorder(self._redis, keys)
+        self.estimates = LearnedEstimates(UsageReader(self._redis, keys))
         self.keep_alive = KeepAlive(self._redis, keys, unload_after_s=settings.model_unload_timeout)
         self.observation = Observation(
             WorkerMetrics(settings.worker_id), self.usage,
@@ -83,6 +86,7 @@ class WorkerService:
             settings.knobs,
             max_loaded=settings.ollama_max_loaded_models,
             is_open=lambda host: self.breakers.is_open(host_circuit(host)),
+            weights=lambda host: self.estimates.current.weights(host),
             on_sightings=self.watch.seen,
         )
         execution = Execution(
@@ -107,6 +111,7 @@ class WorkerService:
                 slots=settings.worker_concurrency,
                 drain_s=settings.worker_drain_timeout,
                 version=own_version(),
+                capacity=capacity_of(settings.knobs, self.hosts.names()),
                 on_settled=self.observation.settled,
             ),
             planner=self.planner,
@@ -149,6 +154,7 @@ class WorkerService:
         serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
         await self.guards.start()
         await self.usage.start()
+        await self.estimates.start()
         await self.keep_alive.start()
         await self.watch.start()
         working = asyncio.create_task(self.engine.async_run())
@@ -166,6 +172,7 @@ class WorkerService:
                 await self.cache.aclose()
             await self.guards.stop()
             await self.keep_alive.stop()
+            await self.estimates.stop()
             await self.usage.stop()
             await self._redis.aclose(close_connection_pool=True)
             closed.request()

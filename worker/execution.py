@@ -172,7 +172,7 @@ class Execution:
         job.notes.backend, job.notes.model = route.host, route.model
         # The manager decides how long models stay, not the caller.
         request = replace(request, keep_alive=self._stay_s(route.model))
-        with self._hosts.lease(route) as lease, self._observe.call(job) as seen:
+        with self._hosts.lease(route) as lease, self._observe.call(job, request) as seen:
             try:
                 answer = await self._call(lease, trip, request, timeouts, seen)
             except BackendTimeout as error:

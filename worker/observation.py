@@ -19,6 +19,7 @@ from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
+from shared.usage.sizes import size_of
 from shared.wire.canonical import EmbeddingAnswer, Request, TextAnswer, Timings, Usage
 from worker.metrics import WorkerMetrics
 
@@ -56,9 +57,9 @@ class Observation:
     def claimed(self, job: RunningJob) -> None:
         self._wait.observe(job.queue_wait_s)
 
-    def call(self, job: RunningJob) -> ObservedCall:
-        """`with observation.call(job) as seen:` around one call of the backend and model in the job's notes."""
-        return ObservedCall(self, job)
+    def call(self, job: RunningJob, request: Request) -> ObservedCall:
+        """`with observation.call(job, request) as seen:` around one call of what the job's notes name."""
+        return ObservedCall(self, job, request)
 
     def first_token(self, job: RunningJob, seconds: float) -> None:
         model = self.metrics.model_label(job.notes.model)
@@ -124,11 +125,23 @@ class Observation:
 class ObservedCall:
     """One call of a backend, from its start to its end."""
 
-    __slots__ = ("_began", "_first_token_s", "_is_cut", "_job", "_observation", "_timings", "_usage")
+    __slots__ = (
+        "_began",
+        "_chars_in",
+        "_first_token_s",
+        "_is_cut",
+        "_job",
+        "_observation",
+        "_request",
+        "_timings",
+        "_usage",
+    )
 
-    def __init__(self, observation: Observation, job: RunningJob) -> None:
+    def __init__(self, observation: Observation, job: RunningJob, request: Request) -> None:
         self._observation = observation
         self._job = job
+        self._request = request
+        self._chars_in = 0
         self._began = 0.0
         self._first_token_s: float | None = None
         self._is_cut = False
@@ -151,6 +164,7 @@ class ObservedCall:
     def answered(self, usage: Usage, timings: Timings) -> None:
         """The answer is whole."""
         self._usage, self._timings = usage, timings
+        self._chars_in = size_of(self._request).chars
         self._observation.answered(self._job, usage, timings)
 
     def __exit__(
@@ -170,6 +184,7 @@ class ObservedCall:
             first_token_s=self._first_token_s,
             tokens_in=self._usage.prompt_tokens,
             tokens_out=self._usage.completion_tokens,
+            chars_in=self._chars_in,
             load_s=self._timings.load_s if self._timings.load_s >= LOAD_FROM_S else 0.0,
         )
         recorder.record(notes.model, notes.backend, call)

@@ -95,6 +95,7 @@ async def job_events(request: web.Request, services: Services, job_id: str) -> w
         with subscription, services.positions.watching(job_id):
             await out.open()
             spoke_at = loop.time()
+            answered = False
             while True:
                 event: Event | None = await subscription.next(COMMENT_PERIOD_S)
                 if isinstance(event, Ended):
@@ -106,12 +107,13 @@ async def job_events(request: web.Request, services: Services, job_id: str) -> w
                     await out.write(frame("ended", "", body))
                     return await out.close()
                 if event is None:
-                    position = services.positions.position(job_id)
-                    if position is None and loop.time() - spoke_at < services.settings.stream_keepalive:
+                    outlook = None if answered else services.load.outlook(services.positions.standing(job_id))
+                    if outlook is None and loop.time() - spoke_at < services.settings.stream_keepalive:
                         continue
-                    await out.comment("waiting" if position is None else f"queued position={position}")
+                    await out.comment("waiting" if outlook is None else outlook.text)
                 elif (data := cursor.frame(event)) is not None:
                     await out.write(data)
+                    answered = isinstance(event, Chunk)
                 else:
                     continue
                 spoke_at = loop.time()

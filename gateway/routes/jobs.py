@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import request_options
-from gateway.answers import json_response, render_job
+from gateway.answers import body_of, json_response, render_job
 from gateway.route_table import Role, Route
 from gateway.routes.job_events import job_events
 from gateway.services import CALLER, SERVICES, Services
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, State
 from shared.wire.openai import validate
-from shared.wire.openai_render import job_body
 
 MAX_WAIT_S = 60.0
 MAX_PAGE = 100
@@ -84,16 +81,14 @@ async def list_jobs(request: web.Request) -> web.Response:
     page = await services.queue.list(
         request[CALLER].tenant, state=query.status, model=query.model, cursor=query.cursor, limit=query.limit
     )
-    waiting = [record.id for record in page.jobs if record.state is State.QUEUED]
-    positions = await services.queue.positions(waiting) if waiting else {}
-    waits = await asyncio.gather(*(services.load.expected_wait_s(positions.get(record.id)) for record in page.jobs))
+    unfinished = [record.id for record in page.jobs if record.state in (State.QUEUED, State.RUNNING)]
+    standings = await services.queue.standings(unfinished)
+    if standings:
+        await services.load.refresh()
     return json_response(
         {
             "object": "list",
-            "data": [
-                job_body(record, position=positions.get(record.id), expected_wait_seconds=wait_s)
-                for record, wait_s in zip(page.jobs, waits, strict=True)
-            ],
+            "data": [body_of(record, services.load.outlook(standings.get(record.id))) for record in page.jobs],
             "has_more": bool(page.next_cursor),
             "next_cursor": page.next_cursor,
         }

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json
-from gateway.inference import Face, count, enqueue
+from gateway.inference import Face, cost_of, count, enqueue
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
-from shared.errors import ArrieroError, BadRequest
+from shared.errors import ArrieroError, BadRequest, Overloaded
 from shared.jobs import Kind, NewJob, Priority, new_job_id
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
 from shared.wire.openai_render import error_body
@@ -116,13 +116,15 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         request.headers, services.settings.request_timeout, silent=False
     )
+    canonical = face.to_canonical(body)
     return NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
         model=body.model,
-        request=face.to_canonical(body),
+        request=canonical,
         tenant=tenant,
         priority=Priority(wanted.priority),
+        cost=cost_of(services, face.kind, body.model, canonical),
         # The queue counts from acceptance.
         timeout_s=wanted.delay_seconds + deadline_s,
         delay_s=wanted.delay_seconds,
@@ -162,6 +164,8 @@ async def submit_batch(request: web.Request) -> web.Response:
     outcomes = await services.queue.enqueue_many(jobs)
     for job, outcome in zip(jobs, outcomes, strict=True):
         count(services, job, outcome)
+        if isinstance(outcome, Overloaded):
+            await services.load.put_right(outcome)
     refused = [outcome for outcome in outcomes if isinstance(outcome, ArrieroError)]
     if len(refused) == len(jobs):
         raise refused[0]

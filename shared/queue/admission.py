@@ -71,8 +71,12 @@ _REFUSALS: dict[str, type[Overloaded]] = {
 def refusal(reply: bytes) -> Overloaded:
     """The error for a script's `#<code> <places> <jobs ended a second> <ms since one ended>`."""
     code, places, rate, standstill_ms = reply[1:].decode().split(" ")
-    wait_s = retry_after_s(float(places), float(rate), standstill_s=int(standstill_ms) / 1000)
-    return _REFUSALS.get(code, Overloaded)(retry_after_s=wait_s)
+    standstill_s = int(standstill_ms) / 1000
+    wait_s = retry_after_s(float(places), float(rate), standstill_s=standstill_s)
+    refused = _REFUSALS.get(code, Overloaded)(retry_after_s=wait_s)
+    if not float(rate) and standstill_s <= STANDSTILL_S:
+        refused.ends_needed = float(places)
+    return refused
 
 
 def retry_after_s(places: float, drain_per_s: float, *, standstill_s: float = 0.0) -> int:

@@ -30,6 +30,7 @@ from shared.queue.admission import QueueLimits, refusal
 from shared.queue.batch import Batcher
 from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
+from shared.queue.fleet import Fleet, Standing, read_fleet, read_standing
 from shared.queue.keys import Keys
 from shared.queue.lines import line_of
 from shared.queue.scripts import Scripts
@@ -53,15 +54,19 @@ LIST_SCAN_LIMIT = 2000
 class Accepted:
     """The queue has the job. `duplicate`: it had it already, from the same body.
 
-    Of a new one, `position` is its place in line (1 = next; 0 while it does not wait) and `at` the time of its
-    acceptance by Redis' clock, Unix seconds.
+    Of a new one, `standing` is its place in line and `at` the time of its acceptance by Redis' clock, Unix seconds.
     """
 
     id: str
     state: State
     duplicate: bool = False
-    position: int = 0
+    standing: Standing | None = None
     at: float = 0.0
+
+    @property
+    def position(self) -> int:
+        """1 = next; 0 while it does not wait."""
+        return self.standing.position if self.standing else 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -212,10 +217,19 @@ class QueueClient:
 
     async def positions(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Each waiting job's place in line, from 1; a job that does not wait is left out."""
+        return {job_id: at.position for job_id, at in (await self.standings(job_ids)).items() if at.position}
+
+    async def standings(self, job_ids: Sequence[str]) -> dict[str, Standing]:
+        """Where each job stands; those that there are no records of are left out."""
         if not job_ids:
             return {}
-        ranks = await self._call(lambda: self.scripts.run("positions", *job_ids))
-        return {job_id: rank for job_id, rank in zip(job_ids, ranks, strict=True) if rank}
+        rows = await self._call(lambda: self.scripts.run("positions", *job_ids))
+        found = zip(job_ids, map(read_standing, rows), strict=True)
+        return {job_id: standing for job_id, standing in found if standing is not None}
+
+    async def fleet(self) -> Fleet:
+        """Who works, what waits and what is under way, as far as waiting times depend on it."""
+        return await self._call(lambda: read_fleet(self.scripts))
 
     async def clear(self) -> int:
         """Cancel every queued and scheduled job. How many there were."""
@@ -317,5 +331,10 @@ def _accepted(job: NewJob, answer: bytes) -> Accepted:
             raise IdempotencyMismatch(param="Idempotency-Key")
         case b"=":
             return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
-    state, position, now_ms = answer.split()
-    return Accepted(job.id, State(state.decode()), position=int(position), at=int(now_ms) / 1000)
+    state, now_ms, *place = answer.split()
+    position, in_class, in_line = map(int, place or (0, 0, 0))
+    standing = Standing(
+        priority=job.priority, line=line_of(job.kind, job.model, job.request), position=position, in_class=in_class,
+        in_line=in_line,
+    )  # fmt: skip
+    return Accepted(job.id, State(state.decode()), standing=standing, at=int(now_ms) / 1000)

@@ -33,6 +33,7 @@ from shared.queue.client import QueueClient
 from shared.queue.connection import REDIS_GONE, is_outage
 from shared.queue.cron import CronEntry, Schedule
 from shared.queue.endings import CRASHED, STOPPED, Ending, ending_of
+from shared.queue.fleet import Capacity
 from shared.queue.heartbeat import Heartbeats
 from shared.queue.keys import Keys
 from shared.queue.outbox import STALE, Outbox
@@ -67,6 +68,8 @@ class EngineOptions:
     drain_s: float = 30.0
     lease_ms: int = LEASE_MS
     version: str = ""
+    capacity: Capacity | None = None
+    """What it gives each model host, told in its heartbeats."""
     handle_signals: bool = True
     on_settled: Callable[[RunningJob, str, float, ErrorRecord | None], None] | None = None
     """Called with the job, its state now ('!' if it was lost), the run's seconds and its error. Must not raise."""

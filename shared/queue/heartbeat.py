@@ -87,6 +87,7 @@ class Heartbeats:
         beat = Heartbeat(
             id=options.worker_id, pid=os.getpid(), slots=options.slots, running=len(held), version=options.version,
             started_at=self._started_at, at=time.time(), calls=_calls(worker.running.values()),
+            capacity=options.capacity,
         )  # fmt: skip
         lost, cancelled = await self._scripts.run(
             "renew",

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from shared.jobs import Priority, State
 from shared.model_names import same
+from shared.queue.fleet import Capacity
 from shared.queue.keys import Keys
 
 
@@ -29,6 +30,8 @@ class Heartbeat(msgspec.Struct):
     host: str = msgspec.field(default_factory=socket.gethostname)
     calls: list[tuple[str, str, int]] = []
     """Model, backend and number of the calls under way, for each. A stand-in's, where one is asked."""
+    capacity: Capacity | None = None
+    """None: it serves whatever comes, on no host in particular."""
 
 
 LINES = 64

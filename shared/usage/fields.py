@@ -9,6 +9,7 @@
 | `<kind>|tus`         | time to the first token together, microseconds                     |
 | `<kind>|t|<bound>`   | first tokens that took up to `bound` seconds                       |
 | `<kind>|in`, `|out`  | tokens read, tokens written                                        |
+| `<kind>|ch`          | characters of the prompts that were read as those tokens           |
 | `loads`, `load_us`   | loads that calls waited for, and that time, microseconds           |
 
 Whole numbers only: they add up exactly, in any order. A bucket is named by its bound, so that another release's
@@ -37,6 +38,7 @@ class Call:
     first_token_s: float | None = None
     tokens_in: int = 0
     tokens_out: int = 0
+    chars_in: int = 0
     load_s: float = 0.0
 
 
@@ -58,6 +60,7 @@ def add(row: dict[str, int], call: Call) -> None:
         count(f"{kind}|t|{_BOUNDS[bucket_of(call.first_token_s)]}", 1)
     count(f"{kind}|in", call.tokens_in)
     count(f"{kind}|out", call.tokens_out)
+    count(f"{kind}|ch", call.chars_in)
     if call.load_s > 0:
         count("loads", 1)
         count("load_us", round(call.load_s * 1e6))
@@ -95,6 +98,7 @@ def _operation(fields: Mapping[str, int]) -> OperationUsage:
         first_token=_histogram(fields, "t|", fields.get("tus", 0)),
         tokens_in=fields.get("in", 0),
         tokens_out=fields.get("out", 0),
+        chars_in=fields.get("ch", 0),
     )
 
 

@@ -69,7 +69,8 @@ class OperationUsage:
     """Calls of one operation that ended, with an answer or an error; cancelled ones are not among them.
 
     `failures` are by error code, as in `shared.errors`. `latency` covers all of these calls, `first_token` those whose
-    answer is streamed to the worker (chat and completion) and began.
+    answer is streamed to the worker (chat and completion) and began. `chars_in` are the characters of the prompts that
+    `tokens_in` were counted of.
     """
 
     calls: int = 0
@@ -78,6 +79,7 @@ class OperationUsage:
     first_token: Histogram = NOTHING
     tokens_in: int = 0
     tokens_out: int = 0
+    chars_in: int = 0
 
     @property
     def failed(self) -> int:
@@ -106,6 +108,7 @@ class OperationUsage:
             first_token=self.first_token + other.first_token,
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
+            chars_in=self.chars_in + other.chars_in,
         )
 
     def since(self, before: OperationUsage) -> OperationUsage:
@@ -119,6 +122,7 @@ class OperationUsage:
             first_token=self.first_token - before.first_token,
             tokens_in=max(0, self.tokens_in - before.tokens_in),
             tokens_out=max(0, self.tokens_out - before.tokens_out),
+            chars_in=max(0, self.chars_in - before.chars_in),
         )
 
 

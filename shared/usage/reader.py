@@ -8,6 +8,9 @@ from shared.queue.keys import Keys
 from shared.usage.fields import parse
 from shared.usage.figures import ModelUsage
 
+EVER_MS = 2**53
+"""Later than any use."""
+
 
 class UsageReader:
     """Reads what the workers added up. Raises RedisError or OSError when Redis does not answer."""
@@ -16,12 +19,15 @@ class UsageReader:
         self._redis = redis
         self._keys = keys
 
-    async def read(self) -> list[ModelUsage]:
-        """Every model on every host that was used within the last half year, by name. Two round trips.
+    async def read(self, *, used_since: float = 0.0) -> list[ModelUsage]:
+        """Every model on every host that was used within the last half year, by name. Two round trips. `used_since`:
+        only those used then or later, Unix seconds.
 
         Workers add their figures every few seconds, so the latest calls may be missing.
         """
-        places = await self._redis.zrange(self._keys.usages, 0, -1, withscores=True)
+        places = await self._redis.zrange(
+            self._keys.usages, int(used_since * 1000), EVER_MS, byscore=True, withscores=True
+        )
         pipe = self._redis.pipeline(transaction=False)
         for place, _ in places:
             pipe.hgetall(self._keys.usage(place.decode()))

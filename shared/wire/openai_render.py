@@ -115,9 +115,11 @@ def job_body(
     *,
     position: int | None = None,
     expected_wait_seconds: float | None = None,
+    reason: str | None = None,
     with_result: bool = True,
 ) -> Body:
     """A job as its owner sees it. Times are Unix seconds; `position` counts from 1, null unless the job is queued.
+    `reason` says what it waits for, null unless it does.
 
     `with_result=False` leaves `result` null, for lists.
     """
@@ -137,7 +139,7 @@ def job_body(
         "started_at": _seconds(record.started_at),
         "finished_at": _seconds(record.ended_at),
         "deadline_at": _seconds(record.deadline_at),
-        "queue": {"position": position, "expected_wait_seconds": expected_wait_seconds},
+        "queue": {"position": position, "expected_wait_seconds": expected_wait_seconds, "reason": reason},
         "attempts": [_attempt_body(attempt) for attempt in record.attempts],
         "cancel_requested": record.cancel_requested,
         "result": result,

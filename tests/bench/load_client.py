@@ -178,33 +178,37 @@ async def run(load: Load) -> Tally:
     parts = urlsplit(load.url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     request = encode_request(load)
-    made = [
-        await loop.create_connection(lambda: Connection(request, load.expect), host, port) for _ in range(load.clients)
-    ]
+
+    async def connect() -> Connection:
+        return (await loop.create_connection(lambda: Connection(request, load.expect), host, port))[1]
+
+    # Those that begin later also connect later: a server closes a connection that asks nothing.
+    ready = [await connect() for _ in range(0 if load.spread else load.clients)]
     tally, left = Tally(), load.requests
 
-    async def client(number: int, connection: Connection) -> None:
+    async def client(number: int) -> None:
         nonlocal left
         await asyncio.sleep(load.spread * number / load.clients)
-        while left > 0 and time.perf_counter() < tally.started + load.seconds:
-            left -= 1
-            reply = await asyncio.wait_for(connection.ask(), load.timeout)
-            if reply.tokens != load.tokens:
-                raise LoadError(f"expected {load.tokens} tokens in an answer, got {reply.tokens}")
-            tally.replies.append(reply)
-            if load.pause:
-                await asyncio.sleep(load.pause)
+        connection = ready[number] if ready else await connect()
+        try:
+            while left > 0 and time.perf_counter() < tally.started + load.seconds:
+                left -= 1
+                reply = await asyncio.wait_for(connection.ask(), load.timeout)
+                if reply.tokens != load.tokens:
+                    raise LoadError(f"expected {load.tokens} tokens in an answer, got {reply.tokens}")
+                tally.replies.append(reply)
+                if load.pause:
+                    await asyncio.sleep(load.pause)
+        finally:
+            connection.close()
 
     tally.started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
-            for number, (_, connection) in enumerate(made):
-                group.create_task(client(number, connection))
+            for number in range(load.clients):
+                group.create_task(client(number))
     except* LoadError as failures:
         raise failures.exceptions[0] from None
-    finally:
-        for _, connection in made:
-            connection.close()
     tally.ended = time.perf_counter()
     return tally
 

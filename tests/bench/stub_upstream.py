@@ -28,7 +28,7 @@ import uvloop
 TOKENS = ("tok a ", "tok b ")
 TOKEN_INTERVALS_S = {"paced": 0.005, "slow": 2.0}
 EMBEDDER = "embed"
-MODELS = ("noop", "paced-20", "paced-600", "slow-50", "flat-250", EMBEDDER)
+MODELS = ("noop", "paced-20", "paced-600", "slow-30", "flat-250", EMBEDDER)
 """What `/api/tags` lists; any other count works too."""
 _MODEL = re.compile(rb'"(?:model|name)"\s*:\s*"([^"]*)"')
 _STREAM = re.compile(rb'"stream"\s*:\s*(true|false)')

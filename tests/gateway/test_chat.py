@@ -109,7 +109,7 @@ async def test_a_waiting_stream_tells_its_place_in_line(start_gateway: StartGate
         async for line in response.aiter_lines():
             if "position" in line:
                 break
-    assert line == ": queued position=3"
+    assert line == ": queued position=3 reason=no_worker"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -8,12 +8,14 @@ import pytest
 
 from gateway import abandon
 from gateway.abandon import Abandoned
-from gateway.load import LoadView, expected_wait_s, free_slots
+from gateway.load import LoadView
 from gateway.positions import PositionBoard
 from gateway.routes.job_events import EventCursor
 from shared.errors import QueueUnavailable
-from shared.jobs import State
-from shared.queue.stats import QueueStats, WorkerInfo
+from shared.jobs import Priority, State
+from shared.queue.admission import refusal
+from shared.queue.fleet import Fleet, Standing
+from shared.usage.estimates import Estimates, Tally
 from shared.wire.canonical import Delta
 from shared.wire.events import Chunk, Started
 from tests.conftest import WaitUntil
@@ -59,78 +61,72 @@ async def test_stopping_waits_for_cancellations_under_way() -> None:
 async def test_a_hundred_watchers_cost_one_call_a_tick(wait_until: WaitUntil) -> None:
     calls: list[list[str]] = []
 
-    async def read(job_ids: list[str]) -> dict[str, int]:
+    async def read(job_ids: list[str]) -> dict[str, Standing]:
         calls.append(job_ids)
-        return {job_id: index for index, job_id in enumerate(job_ids, 1)}
+        return {
+            job_id: Standing(priority=Priority.LOW, line="t:llama3.2", position=index)
+            for index, job_id in enumerate(job_ids, 1)
+        }
+
+    def place(at: Standing | None) -> int | None:
+        return None if at is None else at.position
 
     board = PositionBoard(read, period_s=0.05)
     ids = [f"job_{index}" for index in range(100)]
     watches = [board.watching(job_id) for job_id in ids]
     for watch in watches:
         watch.__enter__()
-    await wait_until(lambda: board.position("job_99") == 100, description="positions read")
+    await wait_until(lambda: place(board.standing("job_99")) == 100, description="positions read")
     assert [len(call) for call in calls] == [100] * len(calls)
     for watch in watches:
         watch.__exit__(None, None, None)
-    assert board.position("job_99") is None
+    assert board.standing("job_99") is None
     await asyncio.sleep(0.15)
     quiet = len(calls)
     await asyncio.sleep(0.15)
     assert len(calls) == quiet, "nobody waits, so nobody asks"
-    assert await asyncio.gather(*(board.ask(job_id) for job_id in ids)) == list(range(1, 101))
+    asked = await asyncio.gather(*(board.ask(job_id) for job_id in ids))
+    assert list(map(place, asked)) == list(range(1, 101))
     assert len(calls) <= quiet + 2
     await board.stop()
 
 
-@pytest.mark.parametrize(
-    ("position", "free", "drain_per_s", "expected"),
-    [
-        (1, 4, None, 0.0),
-        (4, 4, 0.1, 0.0),
-        (5, 4, 0.5, 2.0),
-        (3, 0, 2.0, 1.5),
-        (5, 4, None, None),
-        (1, 0, 0.0, None),
-        (1, None, 2.0, None),
-    ],
-)
-def test_the_wait_by_free_slots_and_the_drain_rate(
-    position: int, free: int | None, drain_per_s: float | None, expected: float | None
-) -> None:
-    assert expected_wait_s(position, free, drain_per_s) == expected
-
-
-def test_slots_are_free_where_a_worker_says_so() -> None:
-    assert free_slots(stats()) is None
-    assert free_slots(stats((5, 2), (5, 5), (2, 3))) == 3, "one that is taking a slot more than it has owes none"
-
-
-def stats(*workers: tuple[int, int]) -> QueueStats:
-    """Statistics with workers of so many slots, so many of them taken."""
-    return QueueStats(
-        states={},
-        queued_by_class={},
-        oldest_wait_s=0.0,
-        counters={},
-        workers=[
-            WorkerInfo(id=f"w{at}", host="h", pid=at, slots=slots, running=running, seen_s_ago=0.0, version="")
-            for at, (slots, running) in enumerate(workers)
-        ],
-    )
-
-
-async def test_the_load_is_read_once_however_many_ask() -> None:
+async def test_the_fleet_is_read_once_however_many_ask() -> None:
     reads = 0
 
-    async def read() -> QueueStats:
+    async def read() -> Fleet:
         nonlocal reads
         reads += 1
-        return stats((5, 2))
+        return Fleet(workers=1, slots=5, running=2)
 
-    load = LoadView(read)
-    waits = await asyncio.gather(*(load.expected_wait_s(3) for _ in range(50)))
+    load = LoadView(read, Estimates)
+    at = Standing(priority=Priority.NORMAL, line="t:llama3.2", position=3)
+    outlooks = await asyncio.gather(*(load.fresh_outlook(at) for _ in range(50)))
     assert reads == 1
-    assert set(waits) == {0.0}
+    assert {outlook and outlook.wait_s for outlook in outlooks} == {0.0}
+
+
+async def test_with_redis_away_the_load_is_what_was_seen_last() -> None:
+    async def read() -> Fleet:
+        raise QueueUnavailable
+
+    load = LoadView(read, Estimates)
+    at = Standing(priority=Priority.NORMAL, line="t:llama3.2", position=3)
+    outlook = await load.fresh_outlook(at)
+    assert outlook is not None and outlook.wait_s is None
+
+
+async def test_a_refused_caller_is_told_by_what_jobs_take_where_no_rate_is_known() -> None:
+    async def read() -> Fleet:
+        return Fleet(workers=1, slots=5, running=5)
+
+    calls = Tally(calls=10, answers=10, seconds=20.0)
+    load = LoadView(read, lambda: Estimates({("t:llama3.2", "a:1"): calls}))
+    unknown, known = refusal(b"#queue_full 100.0 0.000 0"), refusal(b"#queue_full 100.0 5.000 0")
+    for refused in (unknown, known):
+        await load.put_right(refused)
+    assert unknown.retry_after_s == 40, "100 jobs of 2 s on 5 slots"
+    assert known.retry_after_s == 20, "what was measured counts"
 
 
 def names(cursor: EventCursor, *events: Started | Chunk) -> list[str]:

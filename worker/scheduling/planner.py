@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from shared.queue.fleet import Capacity
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
 from worker.hosts import Hosts
@@ -33,7 +34,7 @@ class ModelPlanner:
         on_sightings: Callable[[Mapping[str, Sighting]], None] = lambda sightings: None,
     ) -> None:
         """`max_loaded`: models a host's memory holds at most, 0 if not known. `is_open`: whether a host's circuit is
-        open. `weights`: relative time of each unit's calls on a host. `on_sightings` hears what was seen on the hosts.
+        open. `weights`: relative time of each model's calls on a host. `on_sightings` hears what was seen on the hosts.
         """
         self._hosts = hosts
         self._knobs = knobs
@@ -105,15 +106,25 @@ class ModelPlanner:
     ) -> HostFacts:
         is_open = self._is_open(host)
         room = seen.room if seen else 0
+        speeds = self._weights(host)
         return HostFacts(
             name=host,
             resident=residents(seen, units, now_ms) if seen else {},
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),
-            weights=self._weights(host),
+            weights={unit: speeds[model] for unit in units if (model := unit.partition("#")[0]) in speeds},
             shunned={unit for unit in units if is_open or self._hosts.lacks(host, unit.partition("#")[0])},
             has_all=not self._hosts.loads_models(host),
         )
+
+
+def capacity_of(knobs: Knobs, hosts: Sequence[str]) -> Capacity:
+    """What the knobs let each host have, for whoever tells clients how long they will wait."""
+    return Capacity(
+        hosts=list(hosts), host_calls=knobs.host_calls, unit_calls=knobs.unit_calls,
+        embedding_calls=knobs.embedding_calls, reserved=knobs.reserved, batch=knobs.batch,
+        patience_s={priority.value: seconds for priority, seconds in knobs.patience_s.items()},
+    )  # fmt: skip
 
 
 def residents(seen: Sighting, units: Iterable[str], now_ms: int) -> dict[str, int]:

@@ -3,8 +3,8 @@
 -- ARGV[1]  limits, see includes/admission.lua
 -- ARGV[2]  and on, rows of: id, payload, class, kind, model, tenant, timeout ms, delay ms, reply_to, keep events '1' or '',
 --          fingerprint, metadata (msgpack) or '', request id, retention ms, line, cost (1: an ordinary job's)
--- returns  one string a job: 'queued <position> <now, ms>' or 'scheduled 0 <now, ms>' accepted, '=<state>' was there already,
---          '!' id used by another body, '#...' refused
+-- returns  one string a job: '<state> <now, ms>' accepted, and of a queued one its place, see position in includes/line.lua;
+--          '=<state>' was there already, '!' id used by another body, '#...' refused
 --@include record
 --@include line
 --@include admission
@@ -21,7 +21,8 @@ items(2, 16, function(i, id, payload, class, kind, model, tenant, timeout, delay
     if not out[i] then -- guard: what is refused is not stored
       local state, tag = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl,
         line, cost)
-      out[i] = string.format('%s %d %.0f', state, state == 'queued' and position(class, line, id, tag) or 0, now)
+      out[i] = string.format('%s %.0f', state, now)
+      if state == 'queued' then out[i] = out[i] .. string.format(' %d %d %d', position(class, line, id, tag)) end
       wake = true
     end
   end

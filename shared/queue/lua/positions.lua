@@ -1,12 +1,13 @@
--- positions: how many waiting jobs stand before each of these, plus one.
+-- positions: where jobs stand.
 -- KEYS     the three roots
 -- ARGV     ids
--- returns  one number an id; 0 when it is not queued
+-- returns  for each id: {class, line, slot as 'host|unit|share' or '', position, jobs of its class before it, jobs of its line before it}, see position
+--          in includes/line.lua; {} when there is no such job
 --@include record
 --@include line
 local out = {}
 for i, id in ipairs(ARGV) do
-  local job = redis.call('HMGET', record(id), 'c', 'l', 'tg')
-  out[i] = job[1] and position(job[1], job[2], id, job[3]) or 0
+  local class, line, tag, slot = unpack(redis.call('HMGET', record(id), 'c', 'l', 'tg', 'h'))
+  out[i] = class and line and {class, line, slot or '', position(class, line, id, tag)} or {}
 end
 return out

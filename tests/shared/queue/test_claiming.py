@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from shared.jobs import Priority, State
 from shared.queue.client import QueueClient
 from tests.conftest import WaitUntil
-from tests.shared.queue.rig import Gate, chat, claim, working
+from tests.shared.queue.rig import HORIZON_MS, LEASE_MS, Gate, chat, claim, working
 
 
 async def enqueue_many(client: QueueClient, count: int, priority: Priority) -> None:
@@ -53,6 +54,41 @@ async def test_a_high_job_is_next_after_ten_thousand_low_ones(client: QueueClien
     [first] = await claim(client.scripts, seed="next")
 
     assert first.id == urgent.id
+
+
+@pytest.mark.req("S1-06")
+async def test_under_a_load_of_high_jobs_that_never_ends_low_ones_get_their_share(client: QueueClient) -> None:
+    """For every job that starts, one more high and one more normal job come."""
+    low = [chat(priority=Priority.LOW) for _ in range(60)]
+    await client.enqueue_many([*low, *(chat(priority=p) for p in (Priority.HIGH, Priority.NORMAL) for _ in range(40))])
+    low_ids = {job.id for job in low}
+    started = 0
+
+    for n in range(60):
+        claimed = await claim(client.scripts, 6, seed=f"s{n}-")
+        assert len(claimed) == 6, "and no slot stays empty"
+        started += sum(job.id in low_ids for job in claimed)
+        await client.enqueue_many([chat(priority=p) for p in (Priority.HIGH, Priority.NORMAL) for _ in range(6)])
+
+    assert started == 60 * 6 // 12
+
+
+async def test_what_a_claim_costs_does_not_depend_on_how_many_models_are_waited_for(client: QueueClient) -> None:
+    calls = []
+    for first, last in ((0, 64), (64, 500)):
+        await client.enqueue_many([replace(chat(), model=f"m{n}") for n in range(first, last)])
+        before = await _commands_in_all(client)
+        # With the view that plans are made from, which is what takes long.
+        _, view, *jobs = await client.scripts.run("claim", "w", f"s{last}", 4, LEASE_MS, HORIZON_MS, b"", "1")
+        calls.append(await _commands_in_all(client) - before)
+        assert len(jobs) == 4 and len(view[1]) // 4 <= 64
+
+    assert calls[1] <= calls[0] + 20
+
+
+async def _commands_in_all(client: QueueClient) -> int:
+    """Those inside of scripts, too."""
+    return sum(row["calls"] for row in (await client.redis.info("commandstats")).values())
 
 
 async def test_within_a_class_the_first_come_is_served_first(client: QueueClient) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.jobs import NewJob, Priority
 from shared.queue.client import QueueClient
+from shared.queue.plans import Place, Plan, Row
 from tests.shared.queue.rig import chat, claim, settings_for, settle
 from tests.shared.queue.test_leases import lapse
 
@@ -35,6 +38,44 @@ async def test_one_job_does_not_wait_behind_another_tenants_thousand(client: Que
 
     assert (await client.positions([alone.id]))[alone.id] <= 2
     assert alone.id in await next_ids(client, 2)
+
+
+@pytest.mark.req("S1-33")
+@pytest.mark.parametrize("model", ["llama3.2", "mistral"], ids=["same model", "another model"])
+@pytest.mark.parametrize("planned", [False, True], ids=["any line", "by a plan"])
+async def test_one_job_starts_within_a_slot_of_another_tenants_ten_thousand(
+    client: QueueClient, model: str, planned: bool
+) -> None:
+    """Models have lines of their own, and the places in them compare."""
+    await client.enqueue_many([chat(tenant="a") for _ in range(10_000)])
+    plan = plan_for("llama3.2", "mistral") if planned else b""
+    for n in range(10):
+        assert len(await claim(client.scripts, 20, seed=f"a{n}", plan=plan)) == 20
+    alone = replace(chat(tenant="b"), model=model)
+    await client.enqueue(alone)
+
+    assert (await client.positions([alone.id]))[alone.id] <= 2
+    assert alone.id in [run.id for run in await claim(client.scripts, 2, seed="b", plan=plan)]
+
+
+def plan_for(*models: str, calls: int = 1000) -> bytes:
+    """A plan by which the models are served on one host, so many calls at a time."""
+    rows = [
+        Row(line=f"t:{model}", places=[Place(host="h", unit=model, calls=calls, shared_calls=calls)])
+        for model in models
+    ]  # fmt: skip
+    return Plan({"h": calls}, rows).packed()
+
+
+async def test_a_tenants_share_is_of_the_work_not_of_the_jobs(client: QueueClient) -> None:
+    """Jobs four times as long start a quarter as often."""
+    jobs = [chat(tenant=tenant, cost=cost) for tenant, cost in (("long", 4.0), ("short", 1.0)) for _ in range(100)]
+    await client.enqueue_many(jobs)
+    owner = {job.id: job.tenant for job in jobs}
+
+    started = Counter(owner[job_id] for job_id in await next_ids(client, 100))
+
+    assert started["short"] in range(78, 83)
 
 
 async def test_tenants_take_turns_and_each_keeps_its_own_order(client: QueueClient) -> None:

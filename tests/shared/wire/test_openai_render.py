@@ -169,7 +169,7 @@ def record(**fields: Any) -> JobRecord:
 
 
 def test_waiting_job() -> None:
-    body = job_body(record(metadata={"k": "v"}), position=3, expected_wait_seconds=1.5)
+    body = job_body(record(metadata={"k": "v"}), position=3, expected_wait_seconds=1.5, reason="waiting_for_slot")
     assert body == {
         "id": "job_ab",
         "object": "job",
@@ -182,7 +182,7 @@ def test_waiting_job() -> None:
         "started_at": None,
         "finished_at": None,
         "deadline_at": 1_700_000_600.0,
-        "queue": {"position": 3, "expected_wait_seconds": 1.5},
+        "queue": {"position": 3, "expected_wait_seconds": 1.5, "reason": "waiting_for_slot"},
         "attempts": [],
         "cancel_requested": False,
         "result": None,

@@ -33,16 +33,19 @@ local function next_tag(class, tenant, cost)
   return tag
 end
 
--- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait.
+-- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait. Then how many of those
+-- are of its class, and of its line.
 local function position(class, line, id, tag)
-  local before = redis.call('ZRANK', line_key(class, line), id)
-  if not before then return 0 end
+  local in_line = redis.call('ZRANK', line_key(class, line), id)
+  if not in_line then return 0, 0, 0 end
+  local before = in_line
   for _, other in ipairs(redis.call('ZRANGE', lines(class), '-inf', '(' .. tag, 'BYSCORE', 'LIMIT', 0, 50)) do
     if other ~= line then before = before + redis.call('ZCOUNT', line_key(class, other), '-inf', '(' .. tag) end
   end
+  local in_class = before
   if class ~= 'high' then before = before + waiting_jobs('high') end
   if class == 'low' then before = before + waiting_jobs('normal') end
-  return before + 1
+  return before + 1, in_class, in_line
 end
 
 -- head_changed: what a line's first job is now; a class without jobs needs no memory of who stood where.

@@ -1,0 +1,281 @@
+"""How long a waiting job is expected to wait, and for what. Pure.
+
+A job starts once it has got through three gates, each with so many calls at a time: its model's slots, its hosts' and
+the workers'. At each it waits for the calls before it that the gate cannot take at once; the narrowest gate decides. A
+model that no host has in memory adds the time until one has.
+
+What stands before a job in other lines counts only where both meet: jobs of a model on other hosts do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.jobs import Priority
+from shared.queue.fleet import Fleet, Standing
+from shared.queue.lines import TEXTS, takes_batches, unit_in
+from shared.usage.estimates import Estimates
+
+SHARES = {Priority.HIGH: 8, Priority.NORMAL: 3, Priority.LOW: 1}
+"""How the classes share the starts, as `claim.lua` does."""
+UNLIMITED = 10**9
+
+
+class Reason(StrEnum):
+    """What a job waits for."""
+
+    SLOT = "waiting_for_slot"
+    MODEL = "waiting_for_model"
+    """No host has the model in memory, and others are used there."""
+    LOADING = "loading_model"
+    WORKER = "no_worker"
+
+
+@dataclass(slots=True, frozen=True)
+class Outlook:
+    """What a client is told while its job has not begun. `position` is None once it has a slot, `wait_s` when nothing
+    is known. `host`: where its model is being loaded.
+    """
+
+    position: int | None = None
+    wait_s: float | None = None
+    reason: Reason = Reason.SLOT
+    model: str = ""
+    host: str = ""
+
+    @property
+    def text(self) -> str:
+        """In a few words, for a comment on a stream."""
+        words = ["queued" if self.position else "running"]
+        if self.position:
+            words.append(f"position={self.position}")
+        if self.wait_s is not None:
+            words.append(f"expected_wait_seconds={self.wait_s:g}")
+        if self.reason is not Reason.SLOT:
+            words.append(f"reason={self.reason}")
+        if self.reason is Reason.LOADING:
+            words.append(f"model={self.model} host={self.host}")
+        return " ".join(words)
+
+
+@dataclass(slots=True, frozen=True)
+class _Crowd:
+    """The calls of one unit at a gate: those before the job, those under way, and the most that may be so at once."""
+
+    ahead: float
+    running: float
+    most: float
+    call_s: float
+
+
+def by_drain_s(position: int, free_slots: int, drain_per_s: float | None) -> float | None:
+    """The same from the rate at which jobs of all kinds ended of late; None without one."""
+    ends_needed = position - max(0, free_slots)
+    if ends_needed <= 0:
+        return 0.0
+    return round(ends_needed / drain_per_s, 1) if drain_per_s else None
+
+
+def _gate_s(slots: float, crowds: Iterable[_Crowd], running: float = 0.0) -> float:
+    """Seconds until a gate with so many slots has room for one more call after those before it."""
+    crowds = list(crowds)
+    busy = sum(min(crowd.ahead + crowd.running, crowd.most) for crowd in crowds)
+    if max(busy, running) < slots:
+        return 0.0
+    ahead = sum(crowd.ahead for crowd in crowds)
+    running = max(running, sum(crowd.running for crowd in crowds))
+    weights = [(crowd.ahead or crowd.running, crowd.call_s) for crowd in crowds]
+    total = sum(weight for weight, _ in weights)
+    call_s = sum(weight * seconds for weight, seconds in weights) / total if total else 0.0
+    return max(0.0, ahead + running + 1 - slots) * call_s / slots
+
+
+class Waits:
+    """Outlooks on the fleet as it was seen at one moment."""
+
+    def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
+        self._fleet = fleet
+        self._estimates = estimates
+        self._hosts = {host: capacity for capacity in fleet.capacities for host in capacity.hosts}
+        """Each host that a worker serves, with what it gives it."""
+        self._batch = max((capacity.batch for capacity in fleet.capacities), default=1)
+        self._homes: dict[str, list[str]] = {}
+
+    def outlook(self, at: Standing) -> Outlook | None:
+        """What to tell of a job; None for one that neither waits for a slot nor for its model to be loaded."""
+        if not at.position:
+            loads = bool(at.unit) and at.host in self._fleet.hosts and not self._has(at.host, at.unit)
+            return Outlook(reason=Reason.LOADING, model=_model(at.unit), host=at.host) if loads else None
+        unit = unit_in(at.line)
+        homes = self._homes_of(unit)
+        loading = [host for host in homes if not self._has(host, unit)]
+        reason, host = Reason.SLOT, ""
+        if not self._fleet.workers:
+            reason = Reason.WORKER
+        elif homes and len(loading) == len(homes):
+            reason, host = Reason.LOADING, loading[0]
+        elif not homes and self._are_seen:
+            reason = Reason.MODEL
+        return Outlook(at.position, self.wait_s(at), reason, _model(unit), host)
+
+    def wait_s(self, at: Standing) -> float | None:
+        """Seconds until a waiting job starts; None when nothing can be said."""
+        fleet = self._fleet
+        if not fleet.workers:
+            return None
+        if not self._estimates.known:
+            return by_drain_s(at.position, fleet.slots - fleet.running, fleet.drain_per_s)
+        crowds = self._crowds(at)
+        if not self._hosts:
+            return round(_gate_s(fleet.slots, crowds.values(), fleet.running), 1)
+        gates = [_gate_s(fleet.slots, crowds.values())]
+        unit = unit_in(at.line)
+        homes = self._homes_of(unit)
+        gates.append(_gate_s(max(1, len(homes)) * self._most(at.line, at.priority), [crowds[unit]]))
+        if homes:
+            host_calls = sum(self._hosts[host].host_calls for host in homes)
+            gates.append(_gate_s(host_calls, self._meeting(crowds, homes)))
+        return round(max(gates) + self._cold_s(at, homes), 1)
+
+    @property
+    def drain_per_s(self) -> float:
+        """Jobs that would end a second with all slots busy; 0 when not known."""
+        if not self._estimates.known:
+            return 0.0
+        calls = self._fleet.slots
+        if self._hosts:
+            calls = min(calls, sum(capacity.host_calls for capacity in self._hosts.values()))
+        return calls / self._estimates.call_s("")
+
+    # -- the hosts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _are_seen(self) -> bool:
+        """Whether anybody looked into the memory of a host."""
+        return not self._fleet.hosts.keys().isdisjoint(self._hosts)
+
+    def _homes_of(self, unit: str) -> list[str]:
+        """Hosts that have the unit in memory, or take it in."""
+        homes = self._homes.get(unit)
+        if homes is None:
+            calls = self._fleet.calls
+            homes = [host for host in self._hosts if f"{host}|{unit}" in calls or self._has(host, unit)]
+            self._homes[unit] = homes
+        return homes
+
+    def _has(self, host: str, unit: str) -> bool:
+        """Whether the unit was seen in the host's memory."""
+        model, _, context = unit.partition("#")
+        sighting = self._fleet.hosts.get(host)
+        return sighting is not None and any(
+            here.model == model
+            and (not context or str(here.context) in (context, "0"))
+            and not 0 < here.until * 1000 <= self._fleet.now_ms
+            for here in sighting.residents
+        )
+
+    def _most(self, line: str, priority: Priority) -> int:
+        """Calls of a line at once on one host that a class may have."""
+        limits = []
+        for capacity in self._fleet.capacities:
+            calls = min(capacity.embedding_calls if takes_batches(line) else capacity.unit_calls, capacity.host_calls)
+            limits.append(calls if priority is Priority.HIGH else max(1, calls - capacity.reserved))
+        return max(limits, default=UNLIMITED)
+
+    def _calls_of(self, line: str, jobs: float) -> float:
+        """Calls that serve so many jobs of a line."""
+        return math.ceil(jobs / self._batch) if takes_batches(line) and self._batch > 1 else jobs
+
+    def _ahead(self, at: Standing) -> dict[str, float]:
+        """Jobs that start before this one, by line; those whose lines are not known under ''."""
+        found: dict[str, float] = defaultdict(float)
+        found[at.line] += at.in_line
+        for priority in Priority:
+            lines = [line for line in self._fleet.lines if line.priority is priority]
+            if priority is at.priority:
+                lines = [line for line in lines if line.name != at.line]
+                jobs: float = at.in_class - at.in_line
+            else:
+                turns = (at.in_class + 1) * SHARES[priority] / SHARES[at.priority]
+                jobs = min(self._fleet.waiting.get(priority, 0), turns)
+            waiting = sum(line.waiting for line in lines)
+            for line in lines:
+                found[line.name] += jobs * line.waiting / waiting
+            if not lines:
+                found[""] += jobs
+        return found
+
+    def _crowds(self, at: Standing) -> dict[str, _Crowd]:
+        """Who is before the job or under way, by unit."""
+        calls: dict[str, float] = defaultdict(float)
+        seconds: dict[str, float] = defaultdict(float)
+        lines: dict[str, str] = {unit_in(at.line): at.line}
+        for line, jobs in self._ahead(at).items():
+            unit = unit_in(line)
+            lines.setdefault(unit, line)
+            calls[unit] += self._calls_of(line, jobs)
+            seconds[unit] += self._calls_of(line, jobs) * self._estimates.call_s(line)
+        running: dict[str, float] = defaultdict(float)
+        for slot, under_way in self._fleet.calls.items():
+            _, bar, unit = slot.partition("|")
+            if bar:
+                running[unit] += under_way
+        found = {}
+        for unit in {*calls, *running, *lines}:
+            line = lines.get(unit, TEXTS + unit)
+            most = max(1, len(self._homes_of(unit))) * self._most(line, Priority.HIGH)
+            call_s = seconds[unit] / calls[unit] if calls[unit] else self._estimates.call_s(line)
+            found[unit] = _Crowd(calls[unit], running[unit], most, call_s)
+        return found
+
+    def _meeting(self, crowds: dict[str, _Crowd], homes: Sequence[str]) -> Iterable[_Crowd]:
+        """The part of each crowd that comes to these hosts."""
+        for unit, crowd in crowds.items():
+            theirs = self._homes_of(unit)
+            if share := len(set(theirs) & set(homes)) / max(1, len(theirs)):
+                running = sum(self._fleet.calls.get(f"{host}|{unit}", 0.0) for host in homes)
+                yield _Crowd(crowd.ahead * share, running, crowd.most * share, crowd.call_s)
+
+    def _cold_s(self, at: Standing, homes: Sequence[str]) -> float:
+        """Seconds until a host has the job's model in memory."""
+        unit = unit_in(at.line)
+        if not self._are_seen or any(self._has(host, unit) for host in homes):
+            return 0.0
+        load_s = self._estimates.load_s(at.line)
+        if homes:
+            return load_s
+        return load_s + min((self._room_s(host, at) for host in self._hosts), default=0.0)
+
+    def _room_s(self, host: str, at: Standing) -> float:
+        """Seconds until the host may load another model: when those there are not used any more, or the job's patience
+        ends."""
+        sighting = self._fleet.hosts.get(host)
+        if sighting is None or not 0 < sighting.room <= len(sighting.residents):
+            return 0.0
+        used: list[_Crowd] = []
+        for here in sighting.residents:
+            lines = [line for line in self._fleet.lines if _model(unit_in(line.name)) == here.model]
+            running = self._fleet.calls.get(f"{host}|{here.model}", 0.0)
+            if not lines and not running:
+                return 0.0
+            name = lines[0].name if lines else at.line
+            ahead = sum(self._calls_of(line.name, line.waiting) for line in lines)
+            used.append(_Crowd(ahead, running, self._most(name, Priority.HIGH), self._estimates.call_s(name)))
+        capacity = self._hosts[host]
+        done_s = max(
+            (crowd.ahead + crowd.running) * crowd.call_s / min(crowd.most, capacity.host_calls) for crowd in used
+        )
+        since_ms = min(
+            (line.since_ms for line in self._fleet.lines if line.name == at.line), default=self._fleet.now_ms
+        )
+        waited_s = (self._fleet.now_ms - since_ms) / 1000
+        patience_s = capacity.patience_s.get(at.priority, 0.0)
+        return min(done_s, max(0.0, patience_s - waited_s) + max(crowd.call_s for crowd in used))
+
+
+def _model(unit: str) -> str:
+    return unit.partition("#")[0]

@@ -1,0 +1,39 @@
+"""How much a request asks for: what can be known of its work before it runs. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Sampling
+
+
+@dataclass(slots=True, frozen=True)
+class Size:
+    """`chars`: characters of the prompt, which cost nothing to count, as bytes would. `most_tokens`: the longest answer
+    that the caller wants; None leaves it to the model.
+    """
+
+    chars: int = 0
+    most_tokens: int | None = None
+
+
+UNKNOWN = Size()
+
+
+def size_of(request: object) -> Size:
+    """The size of a canonical request; `UNKNOWN` for a job that is no inference."""
+    match request:
+        case ChatRequest():
+            return Size(sum(len(m.content) + len(m.thinking) for m in request.messages), _most(request.sampling))
+        case CompletionRequest():
+            chars = len(request.prompt) + len(request.system) + len(request.suffix)
+            return Size(chars, _most(request.sampling))
+        case EmbeddingRequest():
+            return Size(sum(map(len, request.inputs)))
+    return UNKNOWN
+
+
+def _most(sampling: Sampling) -> int | None:
+    wanted = sampling.options.get("num_predict") if sampling.max_tokens is None else sampling.max_tokens
+    # Ollama takes a negative number for "no limit".
+    return wanted if isinstance(wanted, int) and wanted >= 0 else None
