@@ -22,6 +22,14 @@ def job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def job_headers(job: NewJob) -> dict[str, str]:
+    """The headers that tell of a job from its acceptance on."""
+    headers = {"x-arriero-job-id": job.id}
+    if job.route is not None:
+        headers["x-arriero-route"] = f"{job.route.candidates[0].qualified}; reason={job.route.reason}"
+    return headers
+
+
 def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
     """The record of a job that was accepted this moment, without asking Redis for what we just told it."""
     now = accepted.at
@@ -37,6 +45,7 @@ def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
         updated_at=now,
         scheduled_for=now + job.delay_s if job.delay_s > 0 else None,
         metadata=job.metadata,
+        route=job.route,
         request_id=job.request_id,
         keeps_events=job.keep_events,
     )
@@ -67,7 +76,7 @@ async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, p
     """202 with the job and where to follow it."""
     response = json_response(await job_of(services, job, accepted), 202)
     response.headers["Location"] = job_path(job.id)
-    response.headers["x-arriero-job-id"] = job.id
+    response.headers.update(job_headers(job))
     if preferred:
         response.headers["Preference-Applied"] = "respond-async"
     return response

@@ -12,12 +12,15 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import request_options
+from gateway.answers import job_headers
 from gateway.replies import Subscription
+from gateway.routing_inputs import Ask, Wish
 from gateway.services import CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import Kind, NewJob, State, new_job_id
 from shared.queue.client import Accepted
-from shared.wire.canonical import EmbeddingAnswer, TextAnswer
+from shared.routes import Route
+from shared.wire.canonical import EmbeddingAnswer, EmbeddingRequest, Request, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
 
@@ -54,22 +57,53 @@ class Face:
 
     kind: Kind
     body: type[BaseModel]
-    to_canonical: Callable[[Any], object]
+    to_canonical: Callable[[Any], Request]
+    wish: Callable[[Any], Wish] = lambda body: Wish()
+    """Where and how privately the body wants to be answered; only bodies of our own faces say."""
+    fills_in: bool = True
+    """OLLAMA_TEMPERATURE and OLLAMA_MAX_TOKENS hold for requests that say none. Clients of Ollama and Anthropic expect
+    what their own servers would do."""
 
 
-def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
-    """The job for a validated body, and whether it carries an Idempotency-Key."""
+def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
+    """What routing is asked. Raises BadRequest for headers that cannot be followed."""
+    headers, settings = request.headers, request.app[SERVICES].settings
+    return Ask(
+        name=canonical.model,
+        request=canonical,
+        service=request_options.provider(headers, wish.service),
+        is_private=request_options.is_private(headers, wish.private, settings.private_by_default),
+    )
+
+
+async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, Route]:
+    """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
+    the defaults that hold there. Raises what `as_ask` and `decide` raise."""
+    services = request.app[SERVICES]
+    canonical = face.to_canonical(body)
+    route = await services.router.route(as_ask(request, canonical, face.wish(body)))
+    canonical.model = route.candidates[0].model
+    if face.fills_in and not isinstance(canonical, EmbeddingRequest) and services.router.is_local(route):
+        services.settings.fill_in(canonical.sampling)
+    return canonical, route
+
+
+async def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
+    """The job for a validated body, and whether it carries an Idempotency-Key. Raises what `routed` raises."""
     settings = request.app[SERVICES].settings
     tenant = request[CALLER].tenant
     headers = request.headers
     key = request_options.idempotency_key(headers)
     streams = bool(body.streams)
     comes_back = key is not None or request_options.wants_no_wait(headers)
+    canonical, route = await routed(request, face, body)
     job = NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
-        model=body.model,
-        request=face.to_canonical(body),
+        model=canonical.model,
+        request=canonical,
+        route=route,
+        local_only=route.local_only,
         tenant=tenant,
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
@@ -77,7 +111,7 @@ def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[N
         keep_events=streams or (key is not None and face.kind is not Kind.EMBEDDING),
         request_id=request[REQUEST_ID],
         fingerprint="" if key is None else request_options.fingerprint(face.kind, data),
-        private=request_options.wants_no_copy(headers),
+        no_store=request_options.wants_no_copy(headers),
     )
     return job, key is not None
 
@@ -130,7 +164,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
             if joined is None:
                 raise JobNotFound()
             ticket.events = joined
-        request[JOB_HEADERS] = {"x-arriero-job-id": job.id}
+        request[JOB_HEADERS] = job_headers(ticket.job)
         yield ticket
     except (asyncio.CancelledError, ConnectionError, QueueUnavailable):
         # Also when Redis did not answer in time: it may have taken the job all the same, and nobody waits for it.
@@ -163,7 +197,7 @@ def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> 
 def note_end(request: web.Request, job: NewJob, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None) -> None:
     """Put what is known about the job at its end on the answer's headers."""
     headers = {
-        "x-arriero-job-id": job.id,
+        **job_headers(job),
         "x-arriero-queue-ms": str(end.queue_ms),
         "x-arriero-attempts": str(end.attempts),
     }

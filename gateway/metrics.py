@@ -111,6 +111,12 @@ class GatewayMetrics(Metrics):
         self.jobs = Counter(
             "arriero_gateway_jobs_total", "Jobs handed to the queue.", ["kind", "priority", "outcome"], registry=r
         )
+        self.routes = Counter(
+            "arriero_routes_total",
+            "Requests routed, by the first service to try and why.",
+            ["service", "reason"],
+            registry=r,
+        )
         self.first_chunk = Histogram(
             "arriero_gateway_first_chunk_seconds",
             "Seconds from a streaming request's head to its first chunk.",

@@ -30,13 +30,19 @@ _PATH_PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
 _PARAMETER_TEXTS = {
     "job_id": "A job's id, `job_...`.",
     "model": "A model's name, such as `llama3.2:3b`.",
+    "model_job_id": "Id of a change to a model, `op_...`.",
+    "provider": "A service's name, such as `ollama`.",
+    "service": "A service's name, such as `ollama`.",
 }
 _HEADER_TEXTS = {
     "idempotency-key": "A request repeated under the same key is done once; the repetition gets the first one's job.",
     "cache-control": "`no-store` keeps no copy of the answer, and takes none.",
     "prefer": "`respond-async` answers 202 with the job at once.",
     "last-event-id": "The id of the last event received; the stream goes on after it.",
+    "anthropic-version": "Taken, and without effect: the requests of every version are understood.",
     "x-request-id": "An id of yours for this request; it is logged and sent back.",
+    "x-arriero-private": "`true`: the request must not leave machines of ours.",
+    "x-arriero-provider": "The service to ask, as in `provider~model`; `auto`: any.",
     "x-arriero-deadline-seconds": "How long the answer is worth waiting for, in seconds.",
     "x-stainless-read-timeout": "The OpenAI clients' own timeout in seconds; taken as the deadline of "
     "an answer that comes in one piece to a client that waits for it.",
@@ -50,6 +56,10 @@ _ANSWER_HEADERS: Document = {
     "x-request-id": {"description": "Names this request in the logs.", "schema": {"type": "string"}},
     "x-arriero-job-id": {"description": "The job behind the answer: GET /v1/jobs/{id}.", "schema": {"type": "string"}},
     "x-arriero-model": {"description": "The model that answered.", "schema": {"type": "string"}},
+    "x-arriero-route": {
+        "description": "Where the job may run first, and why: `service~model; reason=word`.",
+        "schema": {"type": "string"},
+    },
     "x-arriero-fallback": {"description": "`asked->used`, if another model stood in.", "schema": {"type": "string"}},
     "x-cache": {
         "description": "`stale`: an earlier answer to the same request, since nothing could answer anew.",

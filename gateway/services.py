@@ -19,9 +19,16 @@ from gateway.positions import PositionBoard
 from gateway.rate_limit import AddressLimit
 from gateway.replies import Replies
 from gateway.route_table import Route
+from gateway.router import Router
+from gateway.service_models import ServiceModels
 from gateway.settings import GatewaySettings
 from shared.access import Caller, KeyWatch
+from shared.operations.orders import Orders
 from shared.queue.client import QueueClient
+from shared.services.backends import ServiceBackends
+from shared.services.health import ServiceHealths
+from shared.services.registrations import Registrations
+from shared.services.registry import Registry
 
 VERSION = "0.1.0"
 
@@ -33,6 +40,13 @@ class Services:
     replies: Replies
     keys: KeyWatch
     catalogue: Catalogue
+    registry: Registry
+    backends: ServiceBackends
+    health: ServiceHealths
+    registrations: Registrations
+    models: ServiceModels
+    orders: Orders
+    router: Router
     hosts: ModelHosts
     positions: PositionBoard
     load: LoadView

@@ -11,15 +11,16 @@ from yarl import URL
 
 from gateway.conversations import MemoryLimits
 from gateway.cors import ANY
+from gateway.routing_settings import RoutingSettings
 from shared.access import is_loopback
 from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS, MEMORY_PERCENT, QueueLimits
-from shared.settings import BaseServiceSettings, NameList, Seconds
+from shared.settings import NameList, Seconds
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-class GatewaySettings(BaseServiceSettings):
+class GatewaySettings(RoutingSettings):
     """The gateway's settings. Every limit is finite."""
 
     gateway_host: str = Field(
@@ -99,9 +100,10 @@ class GatewaySettings(BaseServiceSettings):
     ollama_streaming: bool = Field(
         True, description="Whether /api/chat and /api/generate stream when the request does not say; /v1 does not."
     )
-    ollama_default_model: str = Field(
-        "llama3.2", min_length=1, max_length=256, description="Model of /generate and /chat when they name none."
+    ollama_auto_health_check: bool = Field(
+        True, description="Ask every service now and then how it is. Off: only when somebody wants to know."
     )
+    ollama_health_check_interval: Seconds = Field(60.0, ge=1, le=86400, description="How often that is done, seconds.")
     max_prompt_chars: int = Field(
         8000, ge=1, le=MIB, description="Longest prompt of /generate, and message of /chat, characters."
     )
@@ -163,8 +165,6 @@ class GatewaySettings(BaseServiceSettings):
                 yield f"CORS_ALLOWED_ORIGINS: {origin} is no origin; write scheme, host and port only: https://app:8443."
         if self.cors_allow_credentials and ANY in self.cors_allowed_origins:
             yield "CORS_ALLOW_CREDENTIALS: any page could act as its visitor; name the origins instead of *."
-        if "ollama_default_model" in self.model_fields_set:
-            yield from self.outside_allowed("OLLAMA_DEFAULT_MODEL", [self.ollama_default_model])
 
     @property
     def on_loopback(self) -> bool:

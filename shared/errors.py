@@ -6,11 +6,12 @@
     |   |-- RequestTimeout 408        |-- IdempotencyMismatch 422
     |-- Unauthenticated 401, Forbidden 403, NotFound 404 (JobNotFound, DeadLetterNotFound, RouteNotFound,
     |   ModelNotFound, OperationNotFound), MethodNotAllowed 405
-    |-- OperationConflict 409, ModelInUse 409
+    |-- OperationConflict 409, ModelInUse 409, ServiceConflict 409
     |-- Overloaded 429                shed at the door: too many jobs wait
     |   |-- TenantQueueFull 429         |-- QueueBytesFull 503          |-- QueueTooSlow 503
     |   |-- MemoryPressure 503          `-- DeadlineUnreachable 503
     |-- QueueUnavailable 503          Redis does not answer
+    |-- ServiceUnavailable 503        the service is not configured, or has no key   `-- NoLocalBackend 503
     |-- JobCancelled 409, JobExpired 504, JobLost 503, JobPoisoned 500, PayloadLost 500, UndecodableJob 500,
     |   StreamRestarted 500
     `-- BackendError 502
@@ -167,6 +168,12 @@ class ModelInUse(ArrieroError):
     code, kind, http_status = "model_in_use", "invalid_request_error", 409
 
 
+class ServiceConflict(ArrieroError):
+    """There is another service of that name, or no room for one more."""
+
+    code, kind, http_status = "service_conflict", "invalid_request_error", 409
+
+
 class MethodNotAllowed(ArrieroError):
     """This path does not take that method."""
 
@@ -213,6 +220,18 @@ class QueueUnavailable(ArrieroError):
     """The queue's Redis does not answer. Nothing was accepted; try again shortly."""
 
     code, http_status, retryable = "queue_unavailable", 503, True
+
+
+class ServiceUnavailable(ArrieroError):
+    """The service that was asked for is not available here."""
+
+    code, http_status = "service_unavailable", 503
+
+
+class NoLocalBackend(ServiceUnavailable):
+    """The request is private, and no model host of our own can serve it. Nothing was sent elsewhere."""
+
+    code = "no_local_backend"
 
 
 class JobLost(ArrieroError):

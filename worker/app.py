@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import structlog
 from redis.exceptions import RedisError
 
-from shared.backends.ollama import OllamaBackend
 from shared.jobs import INFERENCE_KINDS
 from shared.lifecycle import StopSignal
 from shared.pins import KeepAlive
@@ -20,9 +19,11 @@ from shared.queue.keys import Keys
 from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
+from shared.services.registrations import Registrations
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
+from worker.fleet import Fleet
 from worker.guards import Guards
 from worker.hosts import Hosts
 from worker.metrics import WorkerMetrics
@@ -40,17 +41,25 @@ class WorkerService:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
-        self.hosts = Hosts(
-            [OllamaBackend(url, pool_size=settings.worker_concurrency) for url in settings.ollama_base_urls],
-            probe_timeout_s=settings.healthcheck_timeout,
-            slots=settings.worker_concurrency,
-        )
+        settings.guard_egress()
+        self.hosts = Hosts(probe_timeout_s=settings.healthcheck_timeout, slots=settings.worker_concurrency)
+        registry = settings.new_registry()
+        fleet = Fleet(registry, self.hosts, pool_size=settings.worker_concurrency)
+        fleet.follow()
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
         # name.
         worker_id = f"{settings.worker_id}.{os.getpid()}.{secrets.token_hex(2)}"
         keys = Keys(settings.queue_shard)
         # Not the engine's: what waits here must never hold up a claim or a settlement.
         self._redis = connect(settings)
+        self.registrations = Registrations(
+            self._redis,
+            keys,
+            registry,
+            allowed=settings.allow_service_registration,
+            airgap=settings.airgap_mode,
+            on_change=fleet.follow,
+        )
         self.usage = UsageRecorder(self._redis, keys)
         self.keep_alive = KeepAlive(self._redis, keys, unload_after_s=settings.model_unload_timeout)
         self.observation = Observation(
@@ -77,6 +86,8 @@ class WorkerService:
             cache=self.cache,
             stay_s=self.keep_alive.seconds,
             allowed=settings.allowed_models,
+            services=registry,
+            across=settings.enable_fallback,
         )
         self.engine = QueueWorker(
             dict.fromkeys(INFERENCE_KINDS, execution.run),
@@ -127,6 +138,7 @@ class WorkerService:
         # Not installed: the engine's signal handlers come first, the pages stay up through the drain.
         closed = StopSignal()
         serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
+        await self.registrations.start()
         await self.guards.start()
         await self.usage.start()
         await self.keep_alive.start()
@@ -142,6 +154,7 @@ class WorkerService:
             await self.hosts.aclose()
             if self.cache is not None:
                 await self.cache.aclose()
+            await self.registrations.stop()
             await self.guards.stop()
             await self.keep_alive.stop()
             await self.usage.stop()

@@ -20,14 +20,13 @@ from shared.errors import (
     BackendTimeout,
     JobExpired,
     ModelLoading,
-    ModelNotFound,
     revive,
 )
-from shared.model_names import is_allowed
 from shared.queue.running import HandBack, RetryLater, RunningJob
 from shared.resilience.answer_cache import AnswerCache, digest
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.budget import EMPTY_RETRY_S
+from shared.services.registry import Registry
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
@@ -39,10 +38,11 @@ from shared.wire.canonical import (
 from shared.wire.codec import decode_error, encode
 from worker.choice import Choice, NothingFree, NothingInstalled, Trip
 from worker.collecting import collect
-from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
+from worker.fallback import FallbackPolicy, Route, limits, next_try_s, simplified
 from worker.guards import Guards
-from worker.hosts import Hosts, Lease
+from worker.hosts import OUR_OLLAMA, Hosts, Lease
 from worker.observation import Observation, ObservedCall
+from worker.plan import Origin, plan
 
 DEADLINE_MARGIN_S = 0.5
 """Kept back from a call's time limit, so that the timeout is still reported before the job expires."""
@@ -79,9 +79,12 @@ class Execution:
         fallback: FallbackPolicy | None = None,
         cache: AnswerCache | None = None,
         allowed: Collection[str] = (),
+        services: Registry | None = None,
+        across: bool = True,
         stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
-        """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever."""
+        """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever. `services`: those in
+        force; None: Ollama alone. `across`: when one fails, go on at the others."""
         self._hosts = hosts
         self._timeouts = timeouts
         self._policy = policy
@@ -91,18 +94,19 @@ class Execution:
         self._choice = Choice(hosts, guards, tries=policy.tries)
         self._cache = cache
         self._allowed = allowed
+        self._services = services or Registry([OUR_OLLAMA])
+        self._across = across
         self._stay_s = stay_s
 
     async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
         """The canonical answer in msgpack. Raises RetryLater, HandBack, or the error that ends the job."""
         self._observe.claimed(job)
         request = job.request()
-        if not is_allowed(request.model, self._allowed):
-            # A gateway with other settings, or a replay, let it in.
-            raise ModelNotFound("ALLOWED_MODELS of the worker does not have the job's model.", param="model")
-        trip = Trip(
-            job=job, request=request, models=chain(request, self._fallback), failed=_failures(job), kind=job.kind
-        )
+        planned = plan(
+            request, job.route, self._services, self._fallback, local_only=job.local_only, allowed=self._allowed,
+            across=self._across,
+        )  # fmt: skip
+        trip = Trip(job=job, request=request, plan=planned, failed=_failures(job), kind=job.kind)
         try:
             answer = await self._call_one(trip)
         except NothingFree as nothing:
@@ -156,36 +160,40 @@ class Execution:
 
     async def _ask(self, trip: Trip, route: Route) -> Answer:
         job, request = trip.job, trip.request
-        is_fallback = route.model != request.model
+        step = trip.steps[route]
+        is_stand_in = step.origin is Origin.STAND_IN
+        usual = self._hosts.timeouts(route, self._timeouts)
         left = job.time_left_s
         if left <= 0:
             raise JobExpired
         timeouts = limits(
-            self._timeouts, left, self._fallback, margin_s=DEADLINE_MARGIN_S, is_fallback=is_fallback,
+            usual, left, self._fallback, margin_s=DEADLINE_MARGIN_S, is_fallback=is_stand_in,
             is_last=trip.is_last(route, self._policy.tries),
         )  # fmt: skip
-        usual_s = min(self._timeouts.total_s, self._fallback.timeout_s) if is_fallback else self._timeouts.total_s
+        usual_s = min(usual.total_s, self._fallback.timeout_s) if is_stand_in else usual.total_s
         trip.timeouts, trip.is_cut = timeouts, timeouts.total_s < usual_s
-        trip.full_wait = timeouts.first_byte_s >= self._timeouts.first_byte_s
-        if is_fallback:
+        trip.full_wait = timeouts.first_byte_s >= usual.first_byte_s
+        if is_stand_in:
             capabilities = await self._hosts.capabilities(route)
             request = simplified(request, route.model, self._fallback, capabilities)
         job.notes.backend, job.notes.model = route.host, route.model
         # The manager decides how long models stay, not the caller.
-        request = replace(request, keep_alive=self._stay_s(route.model))
-        with self._hosts.lease(route) as lease, self._observe.call(job) as seen:
+        request = replace(request, model=step.model, keep_alive=self._stay_s(step.model))
+        with self._hosts.lease(route, local_only=job.local_only) as lease, self._observe.call(job) as seen:
             try:
                 answer = await self._call(lease, job, request, timeouts, seen)
             except BackendTimeout as error:
                 if _ran_out_of_time(error, trip):
                     seen.out_of_time()
                 raise
-        answer.backend = route.host
-        if is_fallback and isinstance(answer, TextAnswer):
-            answer.fallback_from = trip.request.model
-            self._observe.fell_back("model")
+        answer.backend, answer.service = route.host, step.service
+        asked = trip.plan.asked
+        if not trip.is_asked(route):
+            if isinstance(answer, TextAnswer):
+                answer.fallback_from = asked.model if step.service == asked.service else asked.qualified
+            self._observe.fell_back("model" if step.service == asked.service else "service", asked, step)
         elif trip.failed and trip.failed[-1].host != route.host:
-            self._observe.fell_back("host")
+            self._observe.fell_back("host", asked, step)
         self._remember(trip, answer)
         return answer
 
@@ -220,10 +228,12 @@ class Execution:
                 return cached
             raise self._hand_back(trip, job.time_left_s + PAST_DEADLINE_S, "no time left") from error
         trip.failed.append(failed.route)
-        hosts = self._hosts.preferred(failed.route.model, job.attempt + 1)
+        await self._choice.look_elsewhere(trip)
+        legs = self._choice.legs(trip, job.attempt + 1)
         delay_s = next_try_s(
-            error, trip.failed, trip.models, hosts, self._policy, repeatable=repeatable, unit=random.random()
-        )
+            error, trip.failed, legs, self._policy, repeatable=repeatable, unit=random.random(),
+            doubted=self._hosts.doubted(),
+        )  # fmt: skip
         if delay_s is not None and delay_s < job.time_left_s:
             self._unsay(job)
             raise RetryLater(error, delay_s) from error
@@ -245,7 +255,7 @@ class Execution:
     # -- cached answers ---------------------------------------------------------------------------------------------
 
     def _digest(self, trip: Trip) -> str | None:
-        return digest(trip.job.tenant, trip.kind, trip.request, private=trip.job.private)
+        return digest(trip.job.tenant, trip.kind, trip.request, no_store=trip.job.no_store or trip.job.local_only)
 
     def _remember(self, trip: Trip, answer: Answer) -> None:
         if self._cache is not None and isinstance(answer, TextAnswer) and (name := self._digest(trip)) is not None:
@@ -257,7 +267,7 @@ class Execution:
         answer = await self._cache.get(name)
         if answer is not None:
             self._unsay(trip.job)
-            self._observe.fell_back("cache")
+            self._observe.fell_back("cache", trip.plan.asked)
         return answer
 
 
@@ -277,7 +287,7 @@ def _ran_out_of_time(error: ArrieroError, trip: Trip) -> bool:
 
 def _blamed(error: ArrieroError, route: Route, trip: Trip) -> ArrieroError:
     """What ends the job. A fallback model's refusal says nothing about the caller's request: its first failure does."""
-    if isinstance(error, BackendRejected) and route.model != trip.request.model:
+    if isinstance(error, BackendRejected) and not trip.is_asked(route):
         for notes in trip.job.past:
             record = decode_error(notes.error)
             if record is not None:

@@ -21,6 +21,7 @@ from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
 from shared.wire.canonical import EmbeddingAnswer, Request, TextAnswer, Timings, Usage
 from worker.metrics import WorkerMetrics
+from worker.plan import Step
 
 log = structlog.get_logger()
 
@@ -75,9 +76,10 @@ class Observation:
         circuit, host = split_name(name)
         self.metrics.circuit_changes.labels(self._worker, self.metrics.circuits.label(circuit), host, state).inc()
 
-    def fell_back(self, step: str) -> None:
-        """A job was served by other means than asked: another `host`, another `model`, the `cache`."""
-        self.metrics.fallbacks.labels(self._worker, step).inc()
+    def fell_back(self, means: str, asked: Step, served: Step | None = None) -> None:
+        """A job was served by other means than asked: another `host`, `model` or `service`, the `cache`."""
+        self.metrics.fallbacks.labels(self._worker, means).inc()
+        log.info("job.fell_back", means=means, asked=asked.qualified, served=served and served.qualified)
 
     def answered(self, job: RunningJob, usage: Usage, timings: Timings) -> None:
         job.usage = usage

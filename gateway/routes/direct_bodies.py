@@ -8,7 +8,8 @@ from pydantic import Field
 
 from gateway.openapi_answers import Answer, Count
 from gateway.routes.submission import MAX_METADATA, MetadataName, MetadataText
-from gateway.worker_types import AUTO, WORKER_TYPE_PATTERN
+from gateway.routing_inputs import AUTO
+from gateway.worker_types import WORKER_TYPE_PATTERN
 from shared.jobs import NewJob
 from shared.wire.canonical import TextAnswer
 from shared.wire.openai_fields import ModelName, Wire
@@ -16,7 +17,10 @@ from shared.wire.openai_fields import ModelName, Wire
 Prompt = Annotated[str, Field(min_length=1, description="At most MAX_PROMPT_CHARS characters.")]
 WorkerTypeName = Annotated[
     str,
-    Field(pattern=WORKER_TYPE_PATTERN, description="Of GET /workers/types; `auto` leaves the choice to the gateway."),
+    Field(
+        pattern=WORKER_TYPE_PATTERN,
+        description="Of GET /workers/types; `auto`, or a name nobody knows, leaves the choice to routing.",
+    ),
 ]
 ConversationId = Annotated[
     str,
@@ -25,7 +29,7 @@ ConversationId = Annotated[
         description="A name of your own. What is said under it is remembered for a while, and sent along.",
     ),
 ]
-ModelId = Annotated[ModelName | None, Field(description="Default: OLLAMA_DEFAULT_MODEL.")]
+ModelId = Annotated[ModelName | None, Field(description="Default: the worker type's own, or that of the task.")]
 
 
 class DirectGenerateBody(Wire):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json
-from gateway.inference import Face, count, enqueue
+from gateway.inference import Face, count, enqueue, routed
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
@@ -97,9 +97,8 @@ class JobBatchBody(BaseModel):
     jobs: list[JobBody] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
-    """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and ModelNotFound."""
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
+def checked(data: object) -> tuple[Submission, Face, Any]:
+    """A job's description, its face and its request's body. Raises BadRequest."""
     wanted = validate(Submission, data)
     if wanted.webhook_url is not None:
         raise BadRequest(
@@ -109,18 +108,26 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         )
     face = FACES[wanted.type]
     try:
-        body: Any = validate(face.body, wanted.request)
+        return wanted, face, validate(face.body, wanted.request)
     except BadRequest as error:
         raise _at("request", error) from None
-    await services.catalogue.require(body.model)
+
+
+async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
+    """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
+    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    wanted, face, body = checked(data)
+    canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         request.headers, services.settings.request_timeout, silent=False
     )
     return NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
-        model=body.model,
-        request=face.to_canonical(body),
+        model=canonical.model,
+        request=canonical,
+        route=route,
+        local_only=route.local_only,
         tenant=tenant,
         priority=Priority(wanted.priority),
         # The queue counts from acceptance.
@@ -132,7 +139,7 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         request_id=request[REQUEST_ID],
         metadata=wanted.metadata,
         fingerprint="" if key is None else request_options.fingerprint("job", data),
-        private=request_options.wants_no_copy(request.headers),
+        no_store=request_options.wants_no_copy(request.headers),
     )
 
 
@@ -175,7 +182,13 @@ async def submit_batch(request: web.Request) -> web.Response:
     return json_response({"object": "list", "data": rows, **counts}, 202)
 
 
-_HEADERS = (request_options.IDEMPOTENCY_HEADER, request_options.DEADLINE_HEADER, "x-request-id")
+_HEADERS = (
+    request_options.IDEMPOTENCY_HEADER,
+    request_options.DEADLINE_HEADER,
+    request_options.PROVIDER_HEADER,
+    request_options.PRIVATE_HEADER,
+    "x-request-id",
+)
 _ERRORS = (404, 408, 413, 415, 422, 429, 503)
 
 ROUTES = [

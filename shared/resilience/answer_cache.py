@@ -39,10 +39,10 @@ class CachePolicy:
     max_answer_bytes: int = 256 * 1024
 
 
-def digest(tenant: str, kind: str, request: Request, *, private: bool = False) -> str | None:
-    """The name under which this very request's answer is kept; None for one that is not: private, with tools or
+def digest(tenant: str, kind: str, request: Request, *, no_store: bool = False) -> str | None:
+    """The name under which this very request's answer is kept; None for one that is not: marked so, with tools or
     images, an embedding."""
-    if private or not tenant or isinstance(request, EmbeddingRequest):
+    if no_store or not tenant or isinstance(request, EmbeddingRequest):
         return None
     if isinstance(request, ChatRequest) and (request.tools or any(m.tool_calls or m.images or m.role == "tool"
                                                                   for m in request.messages)):  # fmt: skip

@@ -15,9 +15,9 @@ from infra.simulator.faults import Fault, Match
 from manager.answers import operation_body
 from manager.app import Manager
 from manager.maintenance import Maintenance
-from manager.orders import TENANT
 from manager.settings import ManagerSettings
 from shared.jobs import Kind, NewJob, State
+from shared.operations.orders import TENANT
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
 from shared.wire.canonical import ChatRequest, Message

@@ -19,13 +19,16 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import BudgetPolicy, RetryBudget
+from shared.services.config import ServiceConfig
+from shared.services.registry import Registry
 from shared.wire.canonical import ChatRequest, EmbeddingRequest, Message, TextAnswer
 from shared.wire.codec import decode_answer
 from tests.shared.queue.rig import queue_client, settings_for, working
 from worker.execution import Execution
-from worker.fallback import FallbackPolicy
+from worker.fallback import FallbackPolicy, Route
+from worker.fleet import Fleet
 from worker.guards import Guards
-from worker.hosts import Hosts
+from worker.hosts import OUR_OLLAMA, Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
@@ -62,11 +65,29 @@ def calls(simulator: Simulator, job_id: str = "") -> list[str]:
 class Bench:
     """A queue with a running worker."""
 
-    def __init__(self, queue: QueueClient, execution: Execution, breakers: Breakers, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        queue: QueueClient,
+        execution: Execution,
+        breakers: Breakers,
+        metrics: WorkerMetrics,
+        registry: Registry,
+        fleet: Fleet,
+    ) -> None:
         self.queue = queue
         self.execution = execution
         self.breakers = breakers
         self.metrics = metrics
+        self.registry = registry
+        self.fleet = fleet
+
+    def services_with_calls(self, place: Route) -> list[str]:
+        """The service of that place while a call of this worker is under way there."""
+        hosts = self.execution._hosts
+        try:
+            return [hosts.service_of(place.host).name] if hosts.under_way(place) else []
+        except KeyError:
+            return []
 
     async def submit(self, job: NewJob) -> str:
         await self.queue.enqueue(job)
@@ -109,8 +130,13 @@ async def bench(
     breaking: bool = True,
     slots: int = 8,
     backend: Callable[[str], Backend] = OllamaBackend,
+    services: Sequence[ServiceConfig] = (),
+    across: bool = True,
+    airgap: bool = False,
+    allowed: Sequence[str] = (),
+    backends_of: Callable[[ServiceConfig], Sequence[Backend]] | None = None,
 ) -> AsyncIterator[Bench]:
-    """One worker on these hosts. `breaking=False`: its circuits never open."""
+    """One worker on these Ollama hosts, or on `services`. `breaking=False`: its circuits never open."""
     settings = settings_for(redis_url)
     keys = Keys(settings.queue_shard)
     redis = connect(settings)
@@ -118,15 +144,22 @@ async def bench(
     guards = Guards(breakers, RetryBudget(redis, keys, budget))
     kept = AnswerCache(redis, keys, cache) if cache else None
     hosts = Hosts([backend(url) for url in urls], probe_timeout_s=2.0, slots=slots)
+    registry = Registry(services or [OUR_OLLAMA], airgap=airgap)
+    fleet = Fleet(registry, hosts, pool_size=slots)
+    if backends_of is not None:
+        for service in registry.all():
+            hosts.put(service, backends_of(service))
+    elif services:
+        fleet.follow()
     metrics = WorkerMetrics("w1")
     execution = Execution(
         hosts, timeouts=timeouts or CallTimeouts(), policy=retry, observation=Observation(metrics), guards=guards,
-        fallback=fallback, cache=kept,
+        fallback=fallback, cache=kept, services=registry, across=across, allowed=allowed,
     )  # fmt: skip
     await guards.start()
     try:
         async with queue_client(redis_url) as queue, working(redis_url, execution.run, slots=slots):
-            yield Bench(queue, execution, breakers, metrics)
+            yield Bench(queue, execution, breakers, metrics, registry, fleet)
     finally:
         if kept is not None:
             await kept.aclose()
