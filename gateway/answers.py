@@ -24,10 +24,15 @@ def job_path(job_id: str) -> str:
 
 def job_headers(job: NewJob) -> dict[str, str]:
     """The headers that tell of a job from its acceptance on."""
-    headers = {"x-arriero-job-id": job.id}
-    if job.route is not None:
-        headers["x-arriero-route"] = f"{job.route.candidates[0].qualified}; reason={job.route.reason}"
-    return headers
+    headers = {"x-arriero-job-id": job.id, **route_headers(job)}
+    return {**headers, "x-cache": "miss"} if job.cache_as else headers
+
+
+def route_headers(job: NewJob) -> dict[str, str]:
+    """The header that says where it was to be answered, and why."""
+    if job.route is None:
+        return {}
+    return {"x-arriero-route": f"{job.route.candidates[0].qualified}; reason={job.route.reason}"}
 
 
 def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:

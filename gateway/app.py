@@ -35,6 +35,7 @@ from gateway.routes import (
     health,
     jobs,
     llm,
+    model_job_events,
     model_jobs,
     ollama,
     ollama_models,
@@ -42,6 +43,7 @@ from gateway.routes import (
     providers,
     routing,
     submission,
+    templates,
     worker_types,
 )
 from gateway.routes.anthropic_answers import ANTHROPIC_ANSWERS
@@ -62,6 +64,7 @@ from shared.catalogue.table import ModelTable
 from shared.lifecycle import ConfigFault, listen
 from shared.operations.orders import Orders, models_shard
 from shared.queue.client import QueueClient
+from shared.resilience.response_cache import ResponseCache
 from shared.services.backends import ServiceBackends
 from shared.services.health import ServiceHealths
 from shared.services.registrations import Registrations
@@ -78,12 +81,14 @@ ROUTES: list[Route] = [
     *anthropic.ROUTES,
     *direct.ROUTES,
     *worker_types.ROUTES,
+    *templates.ROUTES,
     *submission.ROUTES,
     *jobs.ROUTES,
     *routing.ROUTES,
     *providers.ROUTES,
     *llm.ROUTES,
     *model_jobs.ROUTES,
+    *model_job_events.ROUTES,
     *health.ROUTES,
     *admin.ROUTES,
     *circuits.ROUTES,
@@ -120,19 +125,10 @@ def build_app(services: Services) -> web.Application:
             *MODEL_JOB_ANSWERS,
         ),
     )
-    _narrow_headers(described)
+    description.narrow_headers(described, HEADER_PATTERNS)
     _narrow_prompts(described, services.settings.max_prompt_chars)
     app[OPENAPI] = to_json(described)
     return app
-
-
-def _narrow_headers(described: description.Document) -> None:
-    """Say in the description what the headers that are checked must look like."""
-    for operations in described["paths"].values():
-        for operation in operations.values():
-            for parameter in operation.get("parameters", ()):
-                if parameter["in"] == "header" and parameter["name"] in HEADER_PATTERNS:
-                    parameter["schema"]["pattern"] = HEADER_PATTERNS[parameter["name"]]
 
 
 def _narrow_prompts(described: description.Document, max_chars: int) -> None:
@@ -183,6 +179,7 @@ class Gateway:
         metrics = GatewayMetrics()
         settings.guard_egress()
         registry = settings.new_registry()
+        log.info("services.in_force", **registry.summary)
         service_backends = ServiceBackends(registry, pool_size=CATALOGUE_CONNECTIONS)
         self._stack.push_async_callback(service_backends.aclose)
         catalogue = Catalogue(service_backends, settings.allowed_models, default=lambda: registry.default_service)
@@ -240,6 +237,7 @@ class Gateway:
             positions=positions,
             load=LoadView(queue.stats),
             abandoned=abandoned,
+            responses=ResponseCache(queue.redis, queue.keys),
             conversations=Conversations(queue.redis, queue.keys, settings.memory_limits),
             keyless=AddressLimit(settings.rate_limit_per_minute),
             metrics=metrics,

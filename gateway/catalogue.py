@@ -6,12 +6,12 @@ A stale list may advise but must not lose work: only when every host answered do
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from gateway.routing_errors import Offer, model_missing
 from shared.backends.base import ModelInfo
 from shared.background import end_task
 from shared.errors import BackendError, BackendUnreachable, ModelNotFound
@@ -27,9 +27,6 @@ FRESH_FOR_S = 5.0
 CLOUD_FRESH_FOR_S = 300.0
 """Somebody else's servers are asked less often; what they offer changes slowly."""
 HOST_LIMIT_S = 2.0
-NEAR_MATCHES = 3
-LONGEST_ECHO = 200
-"""Characters of a caller's text that an error message repeats at most."""
 
 
 def canonical_name(name: str) -> str:
@@ -47,18 +44,8 @@ def nobody_answers() -> BackendUnreachable:
 
 
 def not_found(name: str, installed: Iterable[str]) -> ModelNotFound:
-    """The 404 for a model nobody has: what is near it, and how to get it."""
-    # Without the default tag, which would make every two names look alike.
-    plain = {known.lower().removesuffix(":latest"): known.removesuffix(":latest") for known in installed}
-    near = difflib.get_close_matches(name.lower().removesuffix(":latest"), plain, n=NEAR_MATCHES, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(plain[match] for match in near)}?" if near else ""
-    if len(name) > LONGEST_ECHO or not name.isprintable():
-        return ModelNotFound("No model has such a name. GET /v1/models lists the installed ones.", param="model")
-    return ModelNotFound(
-        f"The model '{name}' is not installed on any backend.{hint} "
-        f"To install it: `arriero models pull {name}`, or `ollama pull {name}` on a host.",
-        param="model",
-    )
+    """The 404 for a model nobody has."""
+    return model_missing(name, [Offer(OLLAMA, list(installed), takes_pulls=True)])
 
 
 @dataclass(frozen=True, slots=True)

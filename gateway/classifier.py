@@ -93,10 +93,7 @@ def facts_of(request: Request) -> Facts:
                 has_images=any(message.images for message in request.messages),
             )
         case CompletionRequest():
-            return Facts(
-                asked=[request.prompt],
-                has_images=bool(request.images),
-            )
+            return Facts(asked=[request.prompt], has_images=bool(request.images))
         case EmbeddingRequest():
             return Facts()
 
@@ -109,14 +106,19 @@ def texts_of(request: Request) -> Iterator[str]:
                 yield message.content
                 if message.thinking:
                     yield message.thinking
+                if message.tool_name:
+                    yield message.tool_name
                 for call in message.tool_calls:
-                    yield call.arguments
+                    yield from (call.name, call.arguments)
             if request.tools:
                 yield _to_json(request.tools).decode()
         case CompletionRequest():
             yield from (request.system, request.prompt, request.suffix)
         case EmbeddingRequest():
             yield from request.inputs
+            return
+    if isinstance(request.format, dict):
+        yield _to_json(request.format).decode()
 
 
 def is_private(request: Request, vocabulary: Vocabulary) -> bool:

@@ -123,6 +123,9 @@ class GatewayMetrics(Metrics):
             buckets=LATENCY_BUCKETS_S,
             registry=r,
         )
+        self.response_cache = Counter(
+            "arriero_gateway_response_cache_total", "Look-ups in the response cache.", ["result"], registry=r
+        )
         self.abandoned = Counter(
             "arriero_gateway_abandoned_total", "Jobs cancelled because their client went away.", registry=r
         )

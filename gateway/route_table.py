@@ -30,6 +30,7 @@ _FORMS = {
     "generate": ErrorForm.DIRECT,
     "chat": ErrorForm.DIRECT,
     "workers": ErrorForm.DIRECT,
+    "templates": ErrorForm.DIRECT,
 }
 
 

@@ -125,10 +125,11 @@ class Router:
         return Place(
             name=service.name,
             is_local=service.local,
-            models=listing.models,
+            models={key: info.name for key, info in listing.models.items()},
             is_complete=listing.complete and tells,
             tells=tells,
             is_available=listing.answered > 0,
+            is_exact=service.api_format != "ollama",
             default_model=service.default_model or self._default_model(service.name),
             takes_pulls=service.capabilities.install,
         )

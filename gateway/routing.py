@@ -106,12 +106,12 @@ def _named(name: ModelName, wants_default: bool, private: bool, world: World, po
     model = place.default_model if wants_default else name.model
     if not model:
         raise names_no_model(place.name)
-    target = Candidate(place.name, model)
+    target = place.target(model)
     if not _may_serve(target, policy):
         raise not_allowed()
     # Whoever names a service elsewhere is taken at their word: its aliases are in no list.
     if place.is_local and place.has(model) is False:
-        raise model_missing(model, [place], every_service=False)
+        raise model_missing(model, [place.offer], every_service=False)
     return Route(candidates=(target,), reason=Reason.NAMED, local_only=private, explicit=True)
 
 
@@ -131,7 +131,7 @@ def _by_task(ask: Ask, private: bool, world: World, policy: RoutingPolicy) -> Ro
     if not found:
         if private and world.has_cloud:
             raise not_at_home(AUTO)
-        raise model_missing(policy.models[Role.DEFAULT], places)
+        raise model_missing(policy.models[Role.DEFAULT], [place.offer for place in places])
     reason = Reason.PRIVATE if private else Reason(task.value)
     return Route(candidates=_cut(found, ask, policy), reason=reason, local_only=private)
 
@@ -146,7 +146,7 @@ def _for_role(role: Role, places: Sequence[Place], world: World, policy: Routing
     here = [place for place in places if (place.name == name.service if name.service else place.is_local)]
     known = [place for place in here if place.has(name.model)] or [place for place in here if not place.is_complete]
     if known:
-        yield Candidate(min(known, key=_rank).name, name.model)
+        yield min(known, key=_rank).target(name.model)
 
 
 # -- 3. a bare name ---------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def _by_name(ask: Ask, private: bool, world: World, policy: RoutingPolicy) -> Ro
         preferred = None
     reason, found = Reason.DEFAULT, []
     if preferred is not None and preferred.has(model) is not False:
-        found = [Candidate(preferred.name, model)]
+        found = [preferred.target(model)]
     if len(world.places) > 1:
         others = [place for place in _reachable(world, private) if place is not preferred]
         having = sorted((place for place in others if place.has(model)), key=_rank)
@@ -167,7 +167,7 @@ def _by_name(ask: Ask, private: bool, world: World, policy: RoutingPolicy) -> Ro
             reason = Reason.FOUND
             # One that is silent just now may have it. Only ours: a mistyped name is not tried out on strangers.
             having = having or [place for place in others if place.is_local and place.has(model) is None]
-        found += [Candidate(place.name, model) for place in having]
+        found += [place.target(model) for place in having]
         if found:
             taken = {target.service for target in found}
             found += [
@@ -198,7 +198,7 @@ def _unknown(ask: Ask, private: bool, world: World, policy: RoutingPolicy) -> Ro
     silent = [place.name for place in places if place.tells and place.has(ask.name) is None]
     if silent:
         raise models_unknown(silent, ask.name)
-    raise model_missing(ask.name, places)
+    raise model_missing(ask.name, [place.offer for place in places])
 
 
 # -- what they share --------------------------------------------------------------------------------------------------

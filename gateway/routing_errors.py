@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from shared.errors import BackendUnreachable, BadRequest, ModelNotFound, NotFound
 
@@ -25,45 +25,41 @@ class PrivateRequest(BadRequest):
     code = "private_request"
 
 
-class Offering(Protocol):
-    """A service and the names of its models."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A service and the names of its models. `takes_pulls`: models can be installed there from here."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def models(self) -> Collection[str]: ...
-
-    @property
-    def takes_pulls(self) -> bool: ...
+    name: str
+    models: Collection[str]
+    takes_pulls: bool = False
 
 
-def model_missing(name: str, places: Sequence[Offering], *, every_service: bool = True) -> ModelNotFound:
-    """The 404 for a model that none of `places` has. `every_service`: they are all there are."""
+def model_missing(name: str, offers: Sequence[Offer], *, every_service: bool = True) -> ModelNotFound:
+    """The 404 for a model that none of `offers` has: what is near it, and how to get it. `every_service`: they are all
+    there are."""
     if len(name) > LONGEST_ECHO or not name.isprintable():
         return ModelNotFound("No model has such a name. GET /v1/models lists the installed ones.", param="model")
-    where = "any backend" if every_service else _listed([place.name for place in places])
-    near = _near_models(name, places, qualified=len(places) > 1)
+    where = "any backend" if every_service else _listed([offer.name for offer in offers])
+    near = _near_models(name, offers)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    pulling = [place.name for place in places if place.takes_pulls]
     remedy = (
         f" To install it: `arriero models pull {name}`, or `ollama pull {name}` on a host."
-        if pulling
+        if any(offer.takes_pulls for offer in offers)
         else " GET /v1/models lists the models there are."
     )
     return ModelNotFound(f"The model '{name}' is not installed on {where}.{hint}{remedy}", param="model")
 
 
-def _near_models(name: str, places: Sequence[Offering], *, qualified: bool) -> list[str]:
-    # Without the default tag, which would make every two names look alike.
-    wanted = name.lower().removesuffix(":latest")
-    shown: dict[str, list[str]] = {}
-    for place in places:
-        for model in place.models:
+def _near_models(name: str, offers: Sequence[Offer]) -> list[str]:
+    """Names as they are spelled there, with their service where there are several."""
+    shown: dict[str, str] = {}
+    for offer in offers:
+        for model in offer.models:
+            # Without the default tag, which would make every two names look alike.
             plain = model.removesuffix(":latest")
-            shown.setdefault(plain, []).append(f"{place.name}~{plain}" if qualified else plain)
-    near = difflib.get_close_matches(wanted, shown, n=NEAR_MATCHES, cutoff=0.5)
-    return [shown[match][0] for match in near]
+            shown.setdefault(plain.lower(), f"{offer.name}~{plain}" if len(offers) > 1 else plain)
+    near = difflib.get_close_matches(name.lower().removesuffix(":latest"), shown, n=NEAR_MATCHES, cutoff=0.5)
+    return [shown[match] for match in near]
 
 
 def service_missing(name: str, known: Iterable[str], off: Mapping[str, str]) -> ServiceNotConfigured:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from gateway.catalogue import canonical_name
 from gateway.classifier import Vocabulary
+from gateway.routing_errors import Offer
 from shared.routes import Candidate
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request
 
@@ -45,16 +46,17 @@ class Role(StrEnum):
 class Place:
     """A service in force, as routing sees it.
 
-    `models` are those it is known to have, by canonical name; `is_complete` if it has no others. `tells`: it can be
-    asked for them.
+    `models` are those it is known to have: how it spells them, by canonical name; `is_complete` if it has no others.
+    `tells`: it can be asked for them. `is_exact`: it knows a model by its own spelling only.
     """
 
     name: str
     is_local: bool
-    models: Collection[str] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
     is_complete: bool = True
     tells: bool = True
     is_available: bool = True
+    is_exact: bool = False
     default_model: str = ""
     takes_pulls: bool = False
 
@@ -63,6 +65,15 @@ class Place:
         if canonical_name(model) in self.models:
             return True
         return False if self.is_complete else None
+
+    def target(self, model: str) -> Candidate:
+        """The model here, by a name that is understood here."""
+        return Candidate(self.name, self.models.get(canonical_name(model), model) if self.is_exact else model)
+
+    @property
+    def offer(self) -> Offer:
+        """What is said of it in a refusal."""
+        return Offer(self.name, self.models.values(), self.takes_pulls)
 
 
 @dataclass(frozen=True, slots=True)

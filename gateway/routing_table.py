@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gateway.catalogue import canonical_name
 from gateway.classifier import Vocabulary, WordList
 from gateway.routing import decide
 from gateway.routing_inputs import Ask, Place, Role, RoutingPolicy, World
@@ -12,20 +13,24 @@ from shared.errors import ArrieroError
 from shared.routes import Candidate
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Request
 
+
+def named(*models: str) -> dict[str, str]:
+    """Models as a place has them."""
+    return {canonical_name(model): model for model in models}
+
+
 PLACES = {
     place.name: place
     for place in (
         Place(
             name="ollama",
             is_local=True,
-            models=frozenset(
-                f"{model}:latest" for model in ("llama3.2", "qwen2.5", "mistral", "nomic-embed-text", "gemma3")
-            ),
+            models=named("llama3.2", "qwen2.5", "mistral", "nomic-embed-text", "gemma3"),
             takes_pulls=True,
         ),
-        Place(name="lm_studio", is_local=True, models=frozenset({"phi4:latest", "gemma3:latest"})),
-        Place(name="openrouter", is_local=False, models=frozenset({"vendor/large:latest"}), tells=True),
-        Place(name="anthropic", is_local=False, models=frozenset({"claude-fast:latest"}), default_model="claude-fast"),
+        Place(name="lm_studio", is_local=True, models=named("phi4", "gemma3")),
+        Place(name="openrouter", is_local=False, models=named("vendor/large"), tells=True),
+        Place(name="anthropic", is_local=False, models=named("claude-fast"), default_model="claude-fast"),
     )
 }
 WORLD = World(

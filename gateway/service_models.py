@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from gateway.catalogue import CLOUD_FRESH_FOR_S
-from gateway.routing_errors import model_missing, models_unknown, service_missing
+from gateway.routing_errors import Offer, model_missing, models_unknown, service_missing
 from shared.backends.base import Backend
 from shared.catalogue.record import ModelRecord
 from shared.catalogue.states import with_operations
@@ -23,6 +23,8 @@ from shared.services.settings import OLLAMA
 
 MANAGED = OLLAMA
 """The service whose models the managers install, load and delete."""
+LATEST = 50
+"""Changes to models that show in their states."""
 
 
 class ServiceModels:
@@ -84,7 +86,9 @@ class ServiceModels:
             return record
         if not all_answer:
             raise models_unknown([service], model)
-        raise model_missing(model, [_Offering(service, [known.upstream_name for known in records])])
+        raise model_missing(
+            model, [Offer(service, [known.upstream_name for known in records], takes_pulls=service == MANAGED)]
+        )
 
     async def find(self, name: str) -> ModelRecord:
         """A model by its qualified name, or by its bare one at the default service, then at any. Raises as `one`."""
@@ -103,7 +107,7 @@ class ServiceModels:
     async def _read(self, service: ServiceConfig) -> list[ModelRecord]:
         records = await self._table.of(self._place(service))
         if service.name == MANAGED:
-            operations = await self._orders.list()
+            operations = await self._orders.list(LATEST)
             records = with_operations(service.name, records, operations, now=time.time())
         return [record for record in records if self._is_allowed(record)]
 
@@ -120,15 +124,6 @@ class ServiceModels:
 
     def _is_allowed(self, record: ModelRecord) -> bool:
         return any(is_allowed(name, self._allowed) for name in (record.upstream_name, record.name))
-
-
-class _Offering:
-    """A service and its models, for the words of a refusal."""
-
-    def __init__(self, name: str, models: Sequence[str]) -> None:
-        self.name = name
-        self.models = models
-        self.takes_pulls = name == MANAGED
 
 
 def _find(model: str, records: Sequence[ModelRecord]) -> ModelRecord | None:

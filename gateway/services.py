@@ -25,6 +25,7 @@ from gateway.settings import GatewaySettings
 from shared.access import Caller, KeyWatch
 from shared.operations.orders import Orders
 from shared.queue.client import QueueClient
+from shared.resilience.response_cache import ResponseCache
 from shared.services.backends import ServiceBackends
 from shared.services.health import ServiceHealths
 from shared.services.registrations import Registrations
@@ -52,6 +53,7 @@ class Services:
     load: LoadView
     abandoned: Abandoned
     conversations: Conversations
+    responses: ResponseCache
     keyless: AddressLimit
     metrics: GatewayMetrics
     meter: RequestMeter

@@ -97,7 +97,10 @@ class Manager:
             timeout_s=settings.registry_timeout,
             ttl_s=settings.registry_cache_ttl,
         )
-        ours = Place(service=OLLAMA, backends=self.backends, loads=True, limit_s=settings.healthcheck_timeout)
+        listed = next((one.models for one in settings.configured_services if one.name == OLLAMA), ())
+        ours = Place(
+            service=OLLAMA, backends=self.backends, loads=True, limit_s=settings.healthcheck_timeout, listed=listed
+        )
         self.pages = [
             *Routes(settings, self.facts, self.orders, maintenance, self.leadership).pages,
             *CataloguePages(self.table, ours, self.registries).pages,

@@ -53,6 +53,8 @@ class ArrieroError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     trips_breaker: ClassVar[bool] = False
+    quotes: ClassVar[bool] = False
+    """`message` may repeat what was asked, in the words of whoever refused it: for the caller, and for nobody else."""
 
     def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
         self.message = message or " ".join((self.__doc__ or "Internal error.").split())
@@ -344,6 +346,7 @@ class BackendRejected(BackendError):
     """The model server refused the request as invalid."""
 
     code, kind, http_status, retryable = "backend_rejected", "invalid_request_error", 400, False
+    quotes = True
 
 
 def _subclasses(cls: type[ArrieroError]) -> list[type[ArrieroError]]:
@@ -351,6 +354,12 @@ def _subclasses(cls: type[ArrieroError]) -> list[type[ArrieroError]]:
 
 
 BY_CODE: dict[str, type[ArrieroError]] = {cls.code: cls for cls in _subclasses(ArrieroError)}
+
+
+def shown(record: ErrorRecord) -> str:
+    """The error's message for logs and operators, without words that may be the caller's."""
+    cls = BY_CODE.get(record.code, ArrieroError)
+    return f"({len(record.message)} characters)" if cls.quotes else record.message
 
 
 def revive(record: ErrorRecord) -> ArrieroError:

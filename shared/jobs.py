@@ -121,6 +121,8 @@ class NewJob:
     kept."""
     no_store: bool = False
     """No copy of the answer may be kept for, or taken from, the store of answers."""
+    cache_as: str = ""
+    """Name under which the tenant's response cache keeps the answer; empty: it does not."""
     id: str = field(default_factory=new_job_id)
 
     @property

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from shared.model_names import is_allowed
 from shared.secret_files import read_secret_files
+from shared.services.names import TILDE
 from shared.services.settings import ServiceSettings
 
 # Here, too, for whoever writes settings on top of these.
@@ -160,13 +161,18 @@ class BaseServiceSettings(ServiceSettings, LayeredSettings):
                 yield f"REDIS_SENTINELS: {entry} has no port; write host:port, such as {entry}:26379."
         yield from self.service_conflicts()
         yield from self.outside_allowed("FALLBACK_MODELS", self.fallback_models)
+        for service in self.services.values():
+            if service.default_model:
+                own = f"{service.name}{TILDE}{service.default_model}"
+                yield from self.outside_allowed(f"SERVICES.{service.name}.default_model", [own])
         stand_ins = [model for chain in self.fallback_chains.values() for model in chain]
         yield from self.outside_allowed("FALLBACK_CHAINS", dict.fromkeys(stand_ins))
 
     def outside_allowed(self, variable: str, models: Iterable[str]) -> Iterator[str]:
         """A sentence for each of a setting's models that ALLOWED_MODELS shuts out."""
         for model in models:
-            if not is_allowed(model, self.allowed_models):
+            bare = model.partition(TILDE)[2] or model  # the list may speak of one or the other
+            if not (is_allowed(model, self.allowed_models) or is_allowed(bare, self.allowed_models)):
                 yield f"{variable}: {model} is not in ALLOWED_MODELS; add it there, or take it out here."
 
     @property

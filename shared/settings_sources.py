@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 CONFIG_VARIABLE = "ARRIERO_CONFIG"
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT = "environment"
-ONE_SETTING = frozenset({"services"})
+ONE_SETTING = frozenset({"prompt_templates", "services"})
 """Mappings in the YAML file that are one setting's value: what stands in them is no setting by itself."""
 LIKENESS = 0.9
 """From this share of common letters on (difflib's ratio) an unknown name is taken for a misspelt one."""

@@ -19,6 +19,7 @@ from shared.queue.keys import Keys
 from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
+from shared.resilience.response_cache import ResponseCache
 from shared.services.registrations import Registrations
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.usage.recorder import UsageRecorder
@@ -28,6 +29,7 @@ from worker.guards import Guards
 from worker.hosts import Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
+from worker.planner import Planner
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
@@ -46,6 +48,7 @@ class WorkerService:
         registry = settings.new_registry()
         fleet = Fleet(registry, self.hosts, pool_size=settings.worker_concurrency)
         fleet.follow()
+        log.info("services.in_force", **registry.summary)
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
         # name.
         worker_id = f"{settings.worker_id}.{os.getpid()}.{secrets.token_hex(2)}"
@@ -76,6 +79,7 @@ class WorkerService:
         )
         self.guards = Guards(self.breakers, RetryBudget(self._redis, keys, settings.budget_policy))
         self.cache = AnswerCache(self._redis, keys, settings.cache_policy) if settings.answer_cache_enabled else None
+        self.responses = ResponseCache(self._redis, keys, settings.response_cache_policy)
         execution = Execution(
             self.hosts,
             timeouts=settings.call_timeouts,
@@ -84,10 +88,15 @@ class WorkerService:
             guards=self.guards,
             fallback=settings.fallback_policy,
             cache=self.cache,
+            responses=self.responses,
             stay_s=self.keep_alive.seconds,
-            allowed=settings.allowed_models,
-            services=registry,
-            across=settings.enable_fallback,
+            planner=Planner(
+                registry,
+                settings.fallback_policy,
+                allowed=settings.allowed_models,
+                across=settings.enable_fallback,
+                newcomers=settings.allow_service_registration,
+            ),
         )
         self.engine = QueueWorker(
             dict.fromkeys(INFERENCE_KINDS, execution.run),
@@ -154,6 +163,7 @@ class WorkerService:
             await self.hosts.aclose()
             if self.cache is not None:
                 await self.cache.aclose()
+            await self.responses.aclose()
             await self.registrations.stop()
             await self.guards.stop()
             await self.keep_alive.stop()

@@ -7,7 +7,7 @@ the plan (`worker.fallback`) where the last one stopped, and one number bounds t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from shared.queue.running import HandBack, RetryLater, RunningJob
 from shared.resilience.answer_cache import AnswerCache, digest
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.budget import EMPTY_RETRY_S
+from shared.resilience.response_cache import ResponseCache
 from shared.services.registry import Registry
 from shared.wire.canonical import (
     ChatRequest,
@@ -42,7 +43,8 @@ from worker.fallback import FallbackPolicy, Route, limits, next_try_s, simplifie
 from worker.guards import Guards
 from worker.hosts import OUR_OLLAMA, Hosts, Lease
 from worker.observation import Observation, ObservedCall
-from worker.plan import Origin, plan
+from worker.plan import Origin
+from worker.planner import Planner
 
 DEADLINE_MARGIN_S = 0.5
 """Kept back from a call's time limit, so that the timeout is still reported before the job expires."""
@@ -78,13 +80,12 @@ class Execution:
         guards: Guards,
         fallback: FallbackPolicy | None = None,
         cache: AnswerCache | None = None,
-        allowed: Collection[str] = (),
-        services: Registry | None = None,
-        across: bool = True,
+        responses: ResponseCache | None = None,
+        planner: Planner | None = None,
         stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
-        """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever. `services`: those in
-        force; None: Ollama alone. `across`: when one fails, go on at the others."""
+        """`planner`: None for Ollama alone. `stay_s`: how long a model stays in memory after a call, seconds; below 0
+        for ever."""
         self._hosts = hosts
         self._timeouts = timeouts
         self._policy = policy
@@ -93,20 +94,17 @@ class Execution:
         self._guards = guards
         self._choice = Choice(hosts, guards, tries=policy.tries)
         self._cache = cache
-        self._allowed = allowed
-        self._services = services or Registry([OUR_OLLAMA])
-        self._across = across
+        self._responses = responses
+        self._planner = planner or Planner(Registry([OUR_OLLAMA]), self._fallback)
         self._stay_s = stay_s
 
     async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
         """The canonical answer in msgpack. Raises RetryLater, HandBack, or the error that ends the job."""
         self._observe.claimed(job)
         request = job.request()
-        planned = plan(
-            request, job.route, self._services, self._fallback, local_only=job.local_only, allowed=self._allowed,
-            across=self._across,
-        )  # fmt: skip
-        trip = Trip(job=job, request=request, plan=planned, failed=_failures(job), kind=job.kind)
+        trip = Trip(
+            job=job, request=request, plan=self._planner.plan(job, request), failed=_failures(job), kind=job.kind
+        )
         try:
             answer = await self._call_one(trip)
         except NothingFree as nothing:
@@ -149,7 +147,7 @@ class Execution:
                 verdict = stopped
                 raise
             finally:
-                ask = self._hosts.asks_loaded(route.host)
+                ask = self._hosts.asks_loaded(route)
                 under_way = self._hosts.under_way(route)
                 self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait, under_way=under_way)
 
@@ -195,6 +193,8 @@ class Execution:
         elif trip.failed and trip.failed[-1].host != route.host:
             self._observe.fell_back("host", asked, step)
         self._remember(trip, answer)
+        if self._responses is not None and trip.is_asked(route):
+            self._responses.keep(job, answer)
         return answer
 
     @staticmethod

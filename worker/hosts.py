@@ -133,9 +133,21 @@ class Hosts:
         """The hosts that were lost and have not answered since."""
         return [name for name, host in self._hosts.items() if host.pace.is_doubted]
 
-    def asks_loaded(self, name: str) -> Callable[[], Awaitable[Sequence[LoadedModel]]]:
-        """How to ask the host which models it has in memory."""
-        return self._of(name).backend.loaded
+    def asks_loaded(self, route: Route) -> Callable[[], Awaitable[Sequence[LoadedModel]]]:
+        """How to ask the host which models it has in memory.
+
+        Of a service that does not tell, a model counts as there once the host answers its probe: such services do not
+        keep callers waiting for a load.
+        """
+        host = self._of(route.host)
+        if host.service.tells_loaded:
+            return host.backend.loaded
+
+        async def there() -> Sequence[LoadedModel]:
+            await host.backend.version()
+            return [LoadedModel(name=route.model)]
+
+        return there
 
     def timeouts(self, route: Route, usual: CallTimeouts) -> CallTimeouts:
         """The limits on a call there: the service's own wait for a first byte, where it was given."""

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import structlog
 
-from shared.errors import ArrieroError, ErrorRecord, JobExpired, ModelNotFound
+from shared.errors import ArrieroError, ErrorRecord, JobExpired, ModelNotFound, shown
 from shared.queue.running import RunningJob
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
@@ -97,7 +97,8 @@ class Observation:
         self.metrics.requests.labels(self._worker, model, status).inc()
         self.metrics.duration.labels(self._worker, model).observe(seconds)
         if error is not None and error.code and state not in ("cancelled", "queued"):
-            log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=error.message)
+            said = error.message if self._log_prompts else shown(error)
+            log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=said)
         elif is_sampled(job.id, self._sample_rate):
             log.info("job.settled", **_figures(job, state, seconds))
         elif log.is_enabled_for(logging.DEBUG):

@@ -50,6 +50,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
 _HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
     request_options.SDK_TIMEOUT_HEADER,
     request_options.PROVIDER_HEADER,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from gateway import request_options
 from gateway.answers import json_response
@@ -22,13 +21,12 @@ from gateway.route_table import Handler, Role, Route
 from gateway.routes.direct_bodies import DirectChatBody, DirectGenerateBody, generation_body, reply_body
 from gateway.routing_inputs import AUTO, Wish
 from gateway.services import CALLER, SERVICES, Services
+from gateway.templates import render
 from gateway.worker_types import choose, type_of, worker_types
 from shared.errors import BadRequest
 from shared.jobs import Kind, NewJob
 from shared.wire.canonical import ChatRequest, CompletionRequest, Message, Request, TextAnswer
 from shared.wire.openai_validation import validate
-
-BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +63,27 @@ def counted(handler: Handler) -> Handler:
     return within_limit
 
 
-async def _read(request: web.Request, model: type[BodyT], text_field: str) -> tuple[BodyT, object]:
-    """The checked body, and as it came. Raises BadRequest for a text over MAX_PROMPT_CHARS."""
-    data = await read_json(request)
-    body = validate(model, data)
-    most = request.app[SERVICES].settings.max_prompt_chars
-    length = len(getattr(body, text_field))
-    if length > most:
+def _of_fitting_length(services: Services, text: str, field: str) -> str:
+    """The text as it is. Raises BadRequest for one over MAX_PROMPT_CHARS."""
+    most = services.settings.max_prompt_chars
+    if len(text) > most:
         raise BadRequest(
-            f"`{text_field}`: has {length} characters, {most} is the most here. Longer ones go to "
-            "/v1/chat/completions.",
-            param=text_field,
+            f"`{field}`: has {len(text)} characters, {most} is the most here. Longer ones go to /v1/chat/completions.",
+            param=field,
         )
-    return body, data
+    return text
+
+
+def _prompt_of(services: Services, body: DirectGenerateBody) -> str:
+    """The prompt, given or filled in. Raises BadRequest."""
+    if body.template is None:
+        if body.prompt is None:
+            raise BadRequest("`prompt`: is required, or a `template` in its place.", param="prompt")
+        return _of_fitting_length(services, body.prompt, "prompt")
+    if body.prompt is not None:
+        raise BadRequest("`template`: stands in the place of `prompt`; send one of them.", param="template")
+    text = render(services.settings.prompt_templates, body.template, body.variables)
+    return _of_fitting_length(services, text, "template")
 
 
 def _service(services: Services, worker_type: str) -> str | None:
@@ -94,9 +100,11 @@ def _served_by(services: Services, job: NewJob) -> str:
 
 async def generate(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    body, data = await _read(request, DirectGenerateBody, "prompt")
+    data = await read_json(request)
+    body = validate(DirectGenerateBody, data)
+    text = _prompt_of(services, body)
     wish = Wish(_service(services, body.worker_type))
-    prompt = CompletionRequest(model=body.model_id or AUTO, prompt=body.prompt)
+    prompt = CompletionRequest(model=body.model_id or AUTO, prompt=text)
     job, keyed = await as_job(request, GENERATE, Call(prompt, wish), data)
     async with submitted(services, request, job, keyed=keyed) as ticket:
         answer = await answered(request, ticket)
@@ -128,7 +136,9 @@ class Talk:
 async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, bool]:
     """The talk, its job, and whether that has an Idempotency-Key."""
     services = request.app[SERVICES]
-    body, data = await _read(request, DirectChatBody, "message")
+    data = await read_json(request)
+    body = validate(DirectChatBody, data)
+    _of_fitting_length(services, body.message, "message")
     service = _service(services, body.worker_type)
     earlier: list[Exchange] = []
     if body.conversation_id is not None:
@@ -159,6 +169,7 @@ async def chat_stream(request: web.Request) -> web.StreamResponse:
 _HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
     request_options.PROVIDER_HEADER,
     request_options.PRIVATE_HEADER,

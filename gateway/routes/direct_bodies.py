@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.openapi_answers import Answer, Count
-from gateway.routes.submission import MAX_METADATA, MetadataName, MetadataText
+from gateway.routes.submission import MAX_METADATA, MetadataName, MetadataText, TemplateName, Variables
 from gateway.routing_inputs import AUTO
 from gateway.worker_types import WORKER_TYPE_PATTERN
 from shared.jobs import NewJob
@@ -33,9 +33,11 @@ ModelId = Annotated[ModelName | None, Field(description="Default: the worker typ
 
 
 class DirectGenerateBody(Wire):
-    """POST /generate."""
+    """POST /generate: a prompt, or a template in its place."""
 
-    prompt: Prompt
+    prompt: Prompt | None = None
+    template: TemplateName | None = None
+    variables: Variables = Field(default_factory=dict)
     worker_type: WorkerTypeName
     model_id: ModelId = None
 
@@ -111,6 +113,15 @@ class WorkerModels(Answer):
     models: list[WorkerModel]
 
 
+class PromptTemplate(Answer):
+    name: str
+    variables: Annotated[list[str], Field(description="Each must be given, and no other.")]
+
+
+class PromptTemplates(Answer):
+    templates: list[PromptTemplate]
+
+
 class DirectErrorDetail(Answer):
     error_code: str
     message: str
@@ -130,6 +141,7 @@ DIRECT_ANSWERS: tuple[type[Answer], ...] = (
     WorkerKinds,
     UsableWorkers,
     WorkerModels,
+    PromptTemplates,
     DirectError,
 )
 

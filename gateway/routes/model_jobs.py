@@ -32,6 +32,7 @@ from shared.wire.operations import ModelOperation
 
 log = logger("model_jobs")
 
+JOB_PATH = "/jobs/{model_job_id}"
 _ID = re.compile(r"op_[0-9a-f]{20}_[0-9]{1,9}")
 _BRINGS: frozenset[JobType] = frozenset({"install", "import"})
 """Types that need no model to be there yet."""
@@ -108,18 +109,18 @@ async def list_jobs(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     query = validate(ModelJobQuery, dict(request.query))
-    operation = await request.app[SERVICES].orders.wait(_id_of(request), query.wait)
+    operation = await request.app[SERVICES].orders.wait(job_id_of(request), query.wait)
     return json_response(model_job_body(operation, MANAGED))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    operation = await request.app[SERVICES].orders.cancel(_id_of(request))
+    operation = await request.app[SERVICES].orders.cancel(job_id_of(request))
     return json_response(model_job_body(operation, MANAGED))
 
 
 async def retry(request: web.Request) -> web.Response:
     """The same again, as a new job."""
-    ended = await request.app[SERVICES].orders.get(_id_of(request))
+    ended = await request.app[SERVICES].orders.get(job_id_of(request))
     state = ended.record.state
     if not state.is_terminal or state is State.SUCCEEDED:
         raise NotRetryable(f"The job is {state.value}; only one that failed, expired or was cancelled can run again.")
@@ -128,7 +129,8 @@ async def retry(request: web.Request) -> web.Response:
     return _accepted(await _place(request, order))
 
 
-def _id_of(request: web.Request) -> str:
+def job_id_of(request: web.Request) -> str:
+    """Raises OperationNotFound for what is no id."""
     job_id = request.match_info["model_job_id"]
     if not _ID.fullmatch(job_id):
         raise OperationNotFound
@@ -142,7 +144,6 @@ def _accepted(operation: Operation) -> web.Response:
 
 
 _ORDER_ERRORS = (404, 409, 413, 415, 429, 503)
-_JOB = "/jobs/{model_job_id}"
 
 ROUTES = [
     Route(
@@ -170,7 +171,7 @@ ROUTES = [
     ),
     Route(
         method="GET",
-        path=_JOB,
+        path=JOB_PATH,
         handler=show,
         role=Role.OPERATOR,
         summary="Look at a change to a model and how far it is, or wait for news of it",
@@ -181,7 +182,7 @@ ROUTES = [
     ),
     Route(
         method="DELETE",
-        path=_JOB,
+        path=JOB_PATH,
         handler=cancel,
         role=Role.ADMIN,
         summary="Cancel a change to a model",
@@ -192,7 +193,7 @@ ROUTES = [
     ),
     Route(
         method="POST",
-        path=f"{_JOB}/retry",
+        path=f"{JOB_PATH}/retry",
         handler=retry,
         role=Role.ADMIN,
         summary="Run a change to a model again that failed or was cancelled",

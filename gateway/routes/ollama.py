@@ -91,6 +91,7 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
 _HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
     request_options.PROVIDER_HEADER,
     request_options.PRIVATE_HEADER,

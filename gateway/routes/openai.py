@@ -139,6 +139,7 @@ _INFERENCE_HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Prefer",
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
     request_options.SDK_TIMEOUT_HEADER,
     request_options.PROVIDER_HEADER,

@@ -32,7 +32,7 @@ class Decision(Answer):
 
 async def explain(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    _, face, body = checked(await read_json(request))
+    _, face, body = checked(await read_json(request), services.settings.prompt_templates)
     canonical = face.to_canonical(body)
     ask = as_ask(request, canonical, face.wish(body))
     route = await services.router.explain(ask)

@@ -38,14 +38,16 @@ on, and ends in an error if none of them can serve it. What makes it private, an
 
 - `x-arriero-private: true`, or `private: true` in the body. PRIVATE_BY_DEFAULT=true turns that round: then only
   `false` makes a request public.
-- A word of PRIVACY_WORDS in any text of it: system prompt, turns, tool results and definitions, texts to embed. By
+- A word of PRIVACY_WORDS in any text of it: system prompt, turns, tools, their results, schemas, texts to embed. By
   default all requests are searched (PRIVACY_DETECTION=all), also while there is no service elsewhere: one may come
   while the job waits. A word says little, "patient" may be a virtue; but a refusal can be mended, and what has left
   cannot be called back. PRIVACY_DETECTION=auto searches only requests for the model `auto`, and takes a caller who
   names a model at its word. The search takes about 10 microseconds for a thousand characters.
 - An earlier turn of the same conversation (`conversation_id`) that was private.
 
-A request cannot say that its words are harmless: that is for the operator, by PRIVACY_WORDS.
+A request cannot say that its words are harmless: that is for the operator, by PRIVACY_WORDS. The words are a net with
+wide meshes: images are not looked into, other languages and spellings are not known. Who must be sure says so in the
+request, sets PRIVATE_BY_DEFAULT, or runs in airgap mode.
 """
 
 

@@ -282,6 +282,7 @@ def _row(job: NewJob) -> tuple[Field, ...]:
     payload = encode_job(
         job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
         no_store=job.no_store, local_only=job.local_only, route=job.route, request_id=job.request_id,
+        cache_as=job.cache_as,
     )  # fmt: skip
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")

@@ -153,6 +153,18 @@ class Keys:
         """Prefix of kept answers: string each, by digest. TTL is ANSWER_CACHE_TTL."""
         return f"{self.root}answer:"
 
+    def responses(self, tenant: str) -> str:
+        """Zset, digest of a tenant's request -> when its answer was kept (ms). TTL RESPONSE_CACHE_TTL, renewed."""
+        return f"{self.root}responses:{tenant}"
+
+    def response_sizes(self, tenant: str) -> str:
+        """Hash, digest of a tenant's request -> bytes of its kept answer, and their sum. TTL as the index'."""
+        return f"{self.root}response-sizes:{tenant}"
+
+    def response_root(self, tenant: str) -> str:
+        """Prefix of a tenant's kept answers: string each, by digest. TTL RESPONSE_CACHE_TTL."""
+        return f"{self.root}response:{tenant}:"
+
     def conversations(self, tenant: str) -> str:
         """Zset, a tenant's conversations -> when each was last added to (ms). TTL CONVERSATION_TTL, renewed."""
         return f"{self.root}conversations:{tenant}"

@@ -100,6 +100,8 @@ class RunningJob:
     """It must not leave our own machines, whatever its route says."""
     no_store: bool = False
     """The caller wants no copy kept: neither stored for others of its tenant nor answered from such a store."""
+    cache_as: str = ""
+    """Name under which the tenant's response cache keeps the answer; empty: it does not."""
 
     @property
     def is_suspect(self) -> bool:

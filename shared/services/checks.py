@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from shared.egress import IPNetwork, is_within
-from shared.services.config import ServiceConfig
+from shared.services.config import ServiceConfig, is_address
 from shared.services.presets import PRESETS
 from shared.services.registry import AUTO, Registry
 
@@ -16,7 +16,7 @@ from shared.services.registry import AUTO, Registry
 def url_conflicts(urls: Sequence[str], ollama: ServiceConfig | None) -> Iterator[str]:
     """Of Ollama's hosts, which may be given in two places."""
     for url in urls:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not is_address(url):
             yield f"OLLAMA_BASE_URLS: {url} is not the address of a host; write it as http://host:11434."
     if not urls:
         yield "OLLAMA_BASE_URLS: names no host; leave it out for http://localhost:11434."
@@ -44,7 +44,7 @@ def service_conflicts(service: ServiceConfig, inside: Sequence[IPNetwork] | None
     if inside is not None and service.enabled and service.local:
         for url in service.urls:
             host = urlsplit(url).hostname or ""
-            if _is_address(host) and not is_within(host, inside):
+            if _is_number(host) and not is_within(host, inside):
                 yield (
                     f"AIRGAP_MODE: {host} of the service {service.name} is not a local address; add it to "
                     "AIRGAP_ALLOWED_NETWORKS if it is yours."
@@ -67,7 +67,7 @@ def default_conflicts(registry: Registry, default: str, *, registers: bool) -> I
             yield f"DEFAULT_SERVICE: there is no service {default}; there are {known}. Configure it in SERVICES."
 
 
-def _is_address(host: str) -> bool:
+def _is_number(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -11,6 +11,7 @@ A name of `presets.PRESETS` brings its dialect, URL and key variable along; any 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -29,15 +30,35 @@ from yarl import URL
 
 from shared.backends.base import CallTimeouts
 from shared.backends.openai_quirks import QUIRKS, Quirks
+from shared.egress import LOCAL_NETWORKS, is_within
 from shared.services.presets import DIALECTS, PRESETS, ApiFormat, Preset, ServiceCapabilities
 from shared.setting_types import split_list
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 _VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]*)?$"
+PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".lan")
 _SENT_AS_HEADER = re.compile(r"[\x21-\x7e]+")
 
 
 TextList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+
+
+def is_address(url: str, schemes: Sequence[str] = ("http", "https")) -> bool:
+    """Whether a URL names a host that can be connected to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def looks_ours(url: object) -> bool:
+    """Whether an address can only be on a network of ours: a local number, or a name that the world does not know."""
+    host = urlsplit(str(url)).hostname or ""
+    try:
+        return is_within(host, LOCAL_NETWORKS)
+    except ValueError:
+        return "." not in host or host.endswith(PRIVATE_DOMAINS)
 
 
 class ServiceConfig(BaseModel):
@@ -87,10 +108,14 @@ class ServiceConfig(BaseModel):
         preset = PRESETS.get(known)
         if preset is None:
             return {"local": False} | values
-        urls = {} if {"urls", "url", "base_url"} & values.keys() else {"urls": [preset.url]}
+        given_urls = next((values[name] for name in ("urls", "url", "base_url") if name in values), None)
+        urls = {"urls": [preset.url]} if given_urls is None else {}
+        # Ollama is ours wherever it is. Others' software also runs at people who sell its use.
+        listed = split_list(given_urls) if isinstance(given_urls, str | list | tuple) else ()
+        is_ours = known == "ollama" or all(map(looks_ours, listed))
         return {
             "api_format": preset.api_format,
-            "local": preset.is_local,
+            "local": preset.is_local and is_ours,
             "api_key_env_var": preset.key_variable,
         } | urls | values  # fmt: skip
 
@@ -98,8 +123,7 @@ class ServiceConfig(BaseModel):
     @classmethod
     def _are_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https", "mock") or not parts.hostname:
+            if not is_address(url, ("http", "https", "mock")):
                 # The value stays out of the text: it may carry a password.
                 raise ValueError("expected addresses such as http://host:11434 or https://host/v1")
         return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
@@ -125,6 +149,13 @@ class ServiceConfig(BaseModel):
     def quirks(self) -> Quirks:
         """In what its server differs from OpenAI's dialect."""
         return QUIRKS.get(self.preset or self.name) or Quirks()
+
+    @property
+    def tells_loaded(self) -> bool:
+        """Whether its server says which models it has in memory."""
+        return self.api_format in ("ollama", "mock") or (
+            self.api_format == "openai" and self.quirks.inventory != "models"
+        )
 
     def __repr__(self) -> str:
         """What `arriero config show` and logs may show: no key, and no password of a URL."""

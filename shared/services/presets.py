@@ -86,10 +86,11 @@ PRESETS: dict[str, Preset] = {
     ),
     "localai": Preset(api_format="openai", url="http://localhost:8080/v1", is_local=True, capabilities=_GGUF),
     "cortex": Preset(api_format="openai", url="http://localhost:39281/v1", is_local=True, capabilities=_GGUF),
+    # By themselves vLLM and llama-cpp-python listen on 8000, which here is the gateway's port.
     "vllm": Preset(api_format="openai", url="http://localhost:8001/v1", is_local=True, capabilities=_GGUF),
     "llamacpp": Preset(api_format="openai", url="http://localhost:8080/v1", is_local=True, capabilities=_GGUF),
     "llama_cpp_python": Preset(
-        api_format="openai", url="http://localhost:8000/v1", is_local=True, capabilities=_GGUF
+        api_format="openai", url="http://localhost:8001/v1", is_local=True, capabilities=_GGUF
     ),
     "mock": Preset(api_format="mock", url="mock://localhost", is_local=True),
 }  # fmt: skip

@@ -30,6 +30,11 @@ def why_off(service: ServiceConfig, *, airgap: bool) -> str:
         return ""
     if airgap:
         return f"The service {service.name} is off: AIRGAP_MODE allows no cloud service."
+    if not service.key and service.known.is_local:
+        return (
+            f"The service {service.name} is off: its address may be anybody's. Say `local: true` if its machines are "
+            "ours, else give it a key."
+        )
     if not service.key:
         source = f"{service.api_key_env_var}" if service.api_key_env_var else "api_key_env_var of the service"
         return f"The service {service.name} is off: it has no API key. Set {source}, or switch the service off."
@@ -87,6 +92,12 @@ class Registry:
     def local(self) -> tuple[ServiceConfig, ...]:
         """Those whose machines are ours."""
         return tuple(service for service in self._services.values() if service.local)
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """For the log of a process that starts: what is ours, what is somebody else's, where bare names are."""
+        clouds = [service.name for service in self._services.values() if not service.local]
+        return {"ours": [service.name for service in self.local()], "cloud": clouds, "default": self.default_service}
 
     def is_configured(self, name: str) -> bool:
         """Whether the settings name it, in force or not: such a name cannot be registered."""

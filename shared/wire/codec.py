@@ -46,6 +46,7 @@ class JobSpec:
     route: Route | None = None
     request_id: str = ""
     """Correlation id of the HTTP request, for the logs of whoever runs the job."""
+    cache_as: str = ""
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ _embedding_answer = msgspec.msgpack.Decoder(EmbeddingAnswer)
 
 def encode_job(
     kind: str, request: object, *, restartable: bool, enqueued_ms: int, tenant: str = "", no_store: bool = False,
-    local_only: bool = False, route: Route | None = None, request_id: str = "",
+    local_only: bool = False, route: Route | None = None, request_id: str = "", cache_as: str = "",
 ) -> bytes:  # fmt: skip
     """A job as it is stored. One that may not leave our machines is not kept either, and says so by itself: whoever
     changes its route later cannot lose that."""
@@ -102,6 +103,7 @@ def encode_job(
     spec = {
         "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant,
         "no_store": no_store or local_only, "local_only": local_only, "route": route, "request_id": request_id,
+        "cache_as": cache_as,
     }  # fmt: skip
     return encode({"t": None, "f": kind, "a": (), "k": spec, "et": enqueued_ms})
 

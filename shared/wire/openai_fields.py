@@ -133,9 +133,14 @@ def _provider(value: Any) -> Any:
 
 
 Provider = Annotated[
-    str | None,
-    Field(pattern=SERVICE_NAME, description="Service to ask, as in `provider~model`; `auto` or null: any."),
+    Annotated[str, Field(pattern=SERVICE_NAME)] | None,
     BeforeValidator(_provider),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": SERVICE_NAME}, {"type": "object"}, {"type": "null"}],
+            "description": "Service to ask, as in `provider~model`; `auto` or null: any. An object has no effect.",
+        }
+    ),
 ]
 Private = Annotated[bool | None, Field(description="The request must not leave machines of ours.")]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]

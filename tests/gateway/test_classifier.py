@@ -80,6 +80,12 @@ PRIVATE_PLACES: list[Request] = [
         messages=[Message(role="user", content="hi")],
         tools=[{"type": "function", "function": {"name": "f", "description": "finds a patient"}}],
     ),
+    ChatRequest(model="m", messages=[Message(role="tool", tool_name="get_patient", content="7")]),
+    ChatRequest(
+        model="m",
+        messages=[Message(role="user", content="hi")],
+        format={"type": "object", "properties": {"patient": {"type": "string"}}},
+    ),
     CompletionRequest(model="m", prompt="the patient"),
     CompletionRequest(model="m", prompt="a", suffix="the patient"),
     CompletionRequest(model="m", prompt="a", system="the patient"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,13 @@ async def done(gateway: Served, job_type: str, model: str, **params: Any) -> dic
     return (await ended(gateway, job["id"]))[-1]
 
 
+async def followed(gateway: Served, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events of a job until its end."""
+    text = (await gateway.http.get(f"/jobs/{job_id}/events")).text
+    frames = [frame.split("\n") for frame in text.split("\n\n") if frame.startswith("event: ")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in frames]
+
+
 async def states(gateway: Served) -> dict[str, str]:
     models = (await gateway.http.get("/llm/services/ollama/models")).json()["models"]
     return {model["upstream_name"]: model["state"] for model in models}
@@ -74,11 +83,14 @@ async def test_a_model_is_installed_and_its_progress_told(gateway: Served, manag
     job = await order(gateway, "install", "ollama~phi3:mini")
     assert (job["object"], job["type"], job["finished_at"]) == ("model.job", "install", None)
     assert job["params"] == {"service_name": "ollama", "model_name": "phi3:mini", "host": None, "file": None}
+    events = asyncio.create_task(followed(gateway, job["id"]))
     seen = await ended(gateway, job["id"])
     assert seen[-1]["status"] == "succeeded" and seen[-1]["error"] is None
     percents = [one["progress"]["percent"] for one in seen if one["progress"]["percent"] is not None]
     assert percents == sorted(percents) and percents[-1] == 100.0
     assert [host["outcome"] for host in seen[-1]["result"]["hosts"]] == ["done"]
+    told = await events
+    assert [name for name, _ in told[:-1]] == ["progress"] * (len(told) - 1) and told[-1] == ("ended", seen[-1])
     assert (await states(gateway))["phi3:mini"] == "not_loaded"
     assert [one["id"] for one in (await gateway.http.get("/jobs")).json()["data"]] == [job["id"]]
 
@@ -157,6 +169,7 @@ async def test_what_cannot_be_done_is_refused_by_its_field(gateway: Served) -> N
             missing = await gateway.http.request(method, path)
             assert (missing.status_code, missing.json()["error"]["code"]) == (404, "operation_not_found")
     assert (await gateway.http.post("/jobs/op_00000000000000000000_0/retry")).status_code == 404
+    assert (await gateway.http.get("/jobs/op_00000000000000000000_0/events")).status_code == 404
     assert (await gateway.http.get("/jobs")).json()["data"] == []
 
 

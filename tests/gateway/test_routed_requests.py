@@ -222,6 +222,18 @@ async def test_jobs_and_batches_are_routed_and_their_records_say_where(routed: S
     assert len(rows[1]["route"]["candidates"]) == 1
 
 
+async def test_a_batch_says_which_job_can_go_nowhere(routed: Served) -> None:
+    good, far, gone = (
+        {"type": "chat.completion", "request": {"model": model, **user(text)}}
+        for model, text in (("llama3.2", "hi"), ("gpt-4o", PRIVATE), ("lama3.2", "hi"))
+    )
+    for wrong, status, code in ((far, 400, "private_request"), (gone, 404, "model_not_found")):
+        refused = await routed.http.post("/v1/jobs:batch", json={"jobs": [good, wrong]})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (status, code, "jobs[1].model")
+    assert (await routed.queue.list("default")).jobs == [], "all or nothing"
+
+
 @pytest.mark.req("S4-49")
 async def test_answers_may_name_the_model_with_its_service(start_gateway: StartGateway, seen: Seen) -> None:
     routed = await start_gateway(services=SERVICES, response_model_name="qualified")
@@ -248,6 +260,13 @@ async def test_defaults_hold_where_the_request_says_nothing(start_gateway: Start
         assert (request.sampling.temperature, request.sampling.max_tokens) == expected, path
     own = settings_for("redis://localhost", llm_temperature="none", llm_max_tokens="4096")
     assert (own.ollama_temperature, own.ollama_max_tokens) == (None, 4096)
+
+
+@pytest.mark.req("C21")
+async def test_long_prompts_are_for_v1(routed: Served, seen: Seen) -> None:
+    long = "x" * 9000
+    assert (await routed.http.post("/generate", json={"prompt": long, "worker_type": "auto"})).status_code == 400
+    assert (await routed.http.post("/v1/completions", json={"model": "auto", "prompt": long})).status_code == 200
 
 
 async def test_no_body_says_everything(routed: Served, seen: Seen) -> None:

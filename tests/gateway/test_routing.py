@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.routing import MOST_CANDIDATES, Reason, decide
 from gateway.routing_errors import PrivateRequest, ServiceNotConfigured
 from gateway.routing_inputs import Ask, Place, Role, RoutingPolicy, World
-from gateway.routing_table import LONG, PLACES, POLICY, SECTIONS, WORLD, Row, outcome, says
+from gateway.routing_table import LONG, PLACES, POLICY, SECTIONS, WORLD, Row, named, outcome, says
 from shared.errors import ArrieroError, BackendUnreachable, ModelNotFound
 from shared.routes import Route
 from shared.wire.canonical import EmbeddingRequest
@@ -28,7 +28,7 @@ def places(*changed: Place) -> World:
 
 
 @pytest.mark.req("S2-07", "S2-08", "S2-09", "S2-10", "S2-38", "S3-04", "S3-13", "S3-14", "S3-15", "S3-16", "S3-17",
-                 "S3-18", "S3-40", "S4-45", "S4-48")  # fmt: skip
+                 "S3-18", "S3-40", "S4-45", "S4-48", "C7", "C8", "C32")  # fmt: skip
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.rule} {row.asks}"[:80])
 def test_each_row_of_the_table(row: Row) -> None:
     assert outcome(row) == row.goes
@@ -54,12 +54,12 @@ def test_a_service_that_is_not_there_is_told_with_what_would_bring_it() -> None:
 
 
 def test_a_silent_default_service_is_trusted_and_those_that_have_the_model_come_after_it() -> None:
-    silent = replace(PLACES["ollama"], models=(), is_complete=False)
+    silent = replace(PLACES["ollama"], models={}, is_complete=False)
     assert outcome_of(route("gemma3", places(silent))) == ["ollama~gemma3", "lm_studio~gemma3", "anthropic~claude-fast"]
 
 
 def test_a_name_is_not_tried_out_on_a_silent_service_elsewhere() -> None:
-    silent = replace(PLACES["openrouter"], models=(), is_complete=False)
+    silent = replace(PLACES["openrouter"], models={}, is_complete=False)
     with pytest.raises(BackendUnreachable, match="openrouter does not say now"):
         route("gpt-4", places(silent))
     never = replace(silent, tells=False)
@@ -69,14 +69,23 @@ def test_a_name_is_not_tried_out_on_a_silent_service_elsewhere() -> None:
 
 
 def test_one_of_ours_that_is_silent_may_have_it() -> None:
-    silent = replace(PLACES["lm_studio"], models=(), is_complete=False)
+    silent = replace(PLACES["lm_studio"], models={}, is_complete=False)
     assert outcome_of(route("phi4", places(silent)))[0] == "lm_studio~phi4"
 
 
 def test_those_that_answer_go_before_those_that_do_not() -> None:
     down = replace(PLACES["lm_studio"], is_available=False)
-    both = replace(PLACES["openrouter"], models=frozenset({"phi4:latest"}))
+    both = replace(PLACES["openrouter"], models=named("phi4"))
     assert outcome_of(route("phi4", places(down, both)))[:2] == ["openrouter~phi4", "lm_studio~phi4"]
+
+
+def test_a_model_is_asked_for_by_the_name_it_has_there() -> None:
+    exact = replace(PLACES["lm_studio"], models=named("Qwen/Qwen3-8B"), is_exact=True)
+    for name in ("qwen/qwen3-8b", "lm_studio~Qwen/Qwen3-8b:latest"):
+        assert outcome_of(route(name, places(exact)))[0] == "lm_studio~Qwen/Qwen3-8B"
+    with pytest.raises(ModelNotFound, match=r"Did you mean Qwen/Qwen3-8B\?"):
+        route("lm_studio~qwen/qwen3", places(exact))
+    assert outcome_of(route("LLAMA3.2"))[0] == "ollama~LLAMA3.2", "Ollama itself knows many spellings"
 
 
 def test_a_role_may_name_its_service() -> None:
@@ -85,7 +94,7 @@ def test_a_role_may_name_its_service() -> None:
 
 
 def test_auto_without_any_of_its_models_says_which_to_install() -> None:
-    nothing = World({"ollama": replace(PLACES["ollama"], models=frozenset())}, "ollama")
+    nothing = World({"ollama": replace(PLACES["ollama"], models={})}, "ollama")
     with pytest.raises(ModelNotFound, match=r"'llama3.2' is not installed.*arriero models pull llama3.2"):
         route("auto", nothing)
 

@@ -21,7 +21,8 @@ FAST = SimulatorSettings(port=0, load_seconds=0, tokens_per_second=0, first_toke
 # may need more than 64 bits, nor that a model goes by one of two names, nor what a service or host is called here;
 # everything else must be accepted as described.
 CROSS_FIELD = {
-    "openai": "^/v1/(chat/completions|completions|embeddings|jobs(:batch)?|route)$",
+    "openai": "^/v1/(chat/completions|completions|embeddings)$",
+    "jobs": "^/v1/(jobs(:batch)?|route)$",
     "anthropic": "^/v1/messages$",
     "ollama": "^/api/(chat|generate|embed|embeddings|show)$",
     "direct": "^/(generate|chat|chat/stream)$",

@@ -72,7 +72,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         cloud.stop()
 
 
-@pytest.mark.req("S2-07", "S2-08", "S2-09", "S2-10", "S3-40", "S4-45", "S4-51")
+@pytest.mark.req("S2-07", "S2-08", "S2-09", "S2-10", "S3-05", "S3-06", "S3-40", "S4-45", "S4-51", "C7")
 @pytest.mark.parametrize(
     ("model", "headers", "service"),
     [
@@ -90,7 +90,9 @@ def test_a_name_reaches_its_service_and_no_other(road: Road, model: str, headers
     response = road.chat(model, **headers)
     assert response.status_code == 200, response.text
     assert response.headers["x-arriero-route"].startswith(f"{service}~")
+    assert response.headers["x-arriero-service"] == service
     assert response.json()["choices"][0]["message"]["content"]
+    assert response.json()["usage"]["completion_tokens"] == 3
     assert road.callers() == before | {service: before[service] + 1}
     job = road.client.get(f"/v1/jobs/{response.headers['x-arriero-job-id']}").json()
     assert job["route"]["candidates"][0]["service"] == service

@@ -113,7 +113,6 @@ async def test_at_most_so_many_are_kept(queue: QueueClient, monkeypatch: pytest.
         for word in ("a", "b", "c"):
             server.page = search_page(f"/library/{word}1", f"/library/{word}2")
             await found.search(word, ["ollama"])
-            await asyncio.sleep(0.002)
         assert len(await queue.redis.keys("*registry-model:*")) == 3
         assert await queue.redis.zcard(queue.keys.registry_models) == 3
 

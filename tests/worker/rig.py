@@ -14,11 +14,13 @@ from shared.jobs import JobRecord, Kind, NewJob
 from shared.queue.client import QueueClient
 from shared.queue.connection import connect
 from shared.queue.keys import Keys
-from shared.resilience.answer_cache import AnswerCache, CachePolicy
+from shared.resilience.answer_cache import AnswerCache
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import BudgetPolicy, RetryBudget
+from shared.resilience.response_cache import ResponseCache
 from shared.services.config import ServiceConfig
 from shared.services.registry import Registry
 from shared.wire.canonical import ChatRequest, EmbeddingRequest, Message, TextAnswer
@@ -31,6 +33,7 @@ from worker.guards import Guards
 from worker.hosts import OUR_OLLAMA, Hosts
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
+from worker.planner import Planner
 
 INSTANT: dict[str, Any] = {
     "load_seconds": 0.0, "first_token_seconds": 0.0, "tokens_per_second": 0.0, "ready_poll_seconds": 0.01,
@@ -143,6 +146,7 @@ async def bench(
     breakers = Breakers(redis, keys, breaker or BreakerPolicy(), worker_id="w1", enabled=breaking)
     guards = Guards(breakers, RetryBudget(redis, keys, budget))
     kept = AnswerCache(redis, keys, cache) if cache else None
+    responses = ResponseCache(redis, keys)
     hosts = Hosts([backend(url) for url in urls], probe_timeout_s=2.0, slots=slots)
     registry = Registry(services or [OUR_OLLAMA], airgap=airgap)
     fleet = Fleet(registry, hosts, pool_size=slots)
@@ -154,7 +158,8 @@ async def bench(
     metrics = WorkerMetrics("w1")
     execution = Execution(
         hosts, timeouts=timeouts or CallTimeouts(), policy=retry, observation=Observation(metrics), guards=guards,
-        fallback=fallback, cache=kept, services=registry, across=across, allowed=allowed,
+        fallback=fallback, cache=kept, responses=responses,
+        planner=Planner(registry, fallback or FallbackPolicy(), allowed=allowed, across=across),
     )  # fmt: skip
     await guards.start()
     try:
@@ -163,6 +168,7 @@ async def bench(
     finally:
         if kept is not None:
             await kept.aclose()
+        await responses.aclose()
         await guards.stop()
         await hosts.aclose()
         await redis.aclose(close_connection_pool=True)

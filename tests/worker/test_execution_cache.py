@@ -9,7 +9,7 @@ import pytest
 
 from infra.simulator import Simulator, running
 from shared.jobs import NewJob, State
-from shared.resilience.answer_cache import CachePolicy
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.breaker import BreakerPolicy
 from tests.conftest import WaitUntil
 from tests.worker.rig import INSTANT, bench, calls, chat, fault, text_of

@@ -28,7 +28,7 @@ from shared.errors import (
     ServiceUnavailable,
 )
 from shared.jobs import JobRecord, State
-from shared.resilience.answer_cache import CachePolicy
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.budget import BudgetPolicy

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from infra.simulator import Simulator, running
-from shared.errors import NoLocalBackend
+from shared.errors import ArrieroError, NoLocalBackend
 from shared.jobs import JobRecord, State
 from shared.resilience.breaker import BreakerPolicy
 from shared.routes import Candidate, Route
@@ -223,6 +223,19 @@ def test_the_one_door_to_a_backend_is_shut_for_private_jobs_whatever_was_planned
         pass
     with pytest.raises(NoLocalBackend), hosts.lease(Place("far", "m"), local_only=True):
         pytest.fail("it was let through")
+
+
+@pytest.mark.req("S3-19", "S3-23")
+async def test_a_silent_service_that_does_not_tell_what_it_has_in_memory_is_judged_by_its_probe() -> None:
+    hosts = Hosts(probe_timeout_s=1)
+    far, near = ScriptedBackend(name="far"), ScriptedBackend(name="near")
+    hosts.put(ServiceConfig.model_validate({"name": "openai", "api_key": KEY}), [far])
+    hosts.put(ollama(nowhere()), [near])
+    assert [model.name for model in await hosts.asks_loaded(Place("far", "gpt"))()] == ["gpt"]
+    assert [model.name for model in await hosts.asks_loaded(Place("near", "gpt"))()] == ["llama3.2"]
+    far.up = False
+    with pytest.raises(ArrieroError):
+        await hosts.asks_loaded(Place("far", "gpt"))()
 
 
 @pytest.mark.req("S4-11", "S2-32")

@@ -95,7 +95,7 @@ async def test_vectors_have_length_one_and_depend_on_their_text_alone() -> None:
     await backend.aclose()
 
 
-@pytest.mark.req("S4-01", "S4-51", "S0-14")
+@pytest.mark.req("S3-01", "S4-01", "S4-51", "S0-14")
 @pytest.mark.parametrize("name", PRESETS)
 async def test_every_preset_has_a_backend_for_each_of_its_urls(name: str) -> None:
     urls = [f"{PRESETS[name].url.rstrip('/')}", "http://127.0.0.1:1/v1"]

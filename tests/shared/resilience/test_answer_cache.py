@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from shared.queue.connection import connect
 from shared.queue.keys import Keys
-from shared.resilience.answer_cache import AnswerCache, CachePolicy, digest, is_worth_keeping
+from shared.resilience.answer_cache import AnswerCache, digest, is_worth_keeping
+from shared.resilience.answer_store import CachePolicy
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,

@@ -88,7 +88,7 @@ async def test_no_secret_is_stored(make: Make, redis_url: str) -> None:
         ({"api_key_env_var": ""}, "api_key_env_var"),
         ({"local": True}, "local"),
         ({"local": True, "urls": ["http://127.0.0.1:1/v1", "http://8.8.8.8/v1"]}, "local"),
-        ({"preset": "lm_studio", "urls": ["http://studio.example/v1"]}, "local"),
+        ({"preset": "lm_studio", "urls": ["http://studio/v1"]}, "local"),
         ({"urls": ["file:///etc/passwd"]}, "urls"),
         ({"urls": []}, "urls"),
         ({"name": "Te~am"}, "name"),

@@ -30,6 +30,7 @@ def test_a_cloud_service_exists_with_a_key_and_never_in_airgap_mode() -> None:
     registry = Registry(configured)
     assert names(registry) == ["ollama", "openai"]
     assert [one.name for one in registry.local()] == ["ollama"]
+    assert registry.summary == {"ours": ["ollama"], "cloud": ["openai"], "default": "ollama"}
     reasons = {off.name: off.reason for off in registry.off}
     assert "Set OPENROUTER_API_KEY" in reasons["openrouter"]
     assert "switched off" in reasons["jan"]
@@ -38,6 +39,23 @@ def test_a_cloud_service_exists_with_a_key_and_never_in_airgap_mode() -> None:
     assert airgapped.get("openai") is None
     airgapped.take({"late": service("late", api_format="openai", urls=["https://x/v1"], api_key=KEY)}, "")
     assert names(airgapped) == ["ollama"]
+
+
+@pytest.mark.req("C20", "S3-22")
+@pytest.mark.parametrize(
+    ("url", "is_ours"),
+    [
+        ("http://10.1.2.3:1234/v1", True), ("http://[fd00::1]:1/v1", True), ("http://studio:1234/v1", True),
+        ("http://gpu.internal/v1", True), ("http://box.local/v1", True), ("https://sells-llms.example/v1", False),
+        ("http://8.8.8.8/v1", False),
+    ],
+)  # fmt: skip
+def test_software_that_is_usually_ours_is_so_only_where_it_must_be(url: str, is_ours: bool) -> None:
+    studio = service("lm_studio", urls=[url])
+    assert studio.local is is_ours
+    assert Registry([studio]).off == () or "local: true" in Registry([studio]).off[0].reason
+    assert service("lm_studio", urls=[url], local=True).local
+    assert service("ollama", urls=[url]).local
 
 
 @pytest.mark.req("C5", "S2-15", "S2-33", "S3-29", "S4-52")

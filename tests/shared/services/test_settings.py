@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.settings import GatewaySettings
 from infra.setup.settings_table import GROUPS
 from shared import egress
 from shared.lifecycle import ConfigFault, read_settings
@@ -31,10 +32,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(monkeypatch: pytest.MonkeyPatch, **environment: str) -> BaseServiceSettings:
+def read(
+    monkeypatch: pytest.MonkeyPatch, model: type[BaseServiceSettings] = BaseServiceSettings, /, **environment: str
+) -> BaseServiceSettings:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return read_settings(BaseServiceSettings)
+    return read_settings(model)
 
 
 def in_force(settings: BaseServiceSettings) -> list[str]:
@@ -141,6 +144,10 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SERVICES": '{"jan": {"key": "x"}}'}, "SERVICES.jan.key: Extra inputs are not permitted"),
         ({"SERVICES": '{"jan": {"preset": "none"}}'}, "SERVICES.jan: preset: there is no none"),
         ({"AIRGAP_MODE": "true", "OLLAMA_URL": "http://8.8.8.8:11434"}, "AIRGAP_MODE: 8.8.8.8 of the service ollama"),
+        ({"OLLAMA_BASE_URLS": "gpu:11434"}, "OLLAMA_BASE_URLS: gpu:11434 is not the address of a host"),
+        ({"OLLAMA_BASE_URLS": "http://gpu:99999"}, "OLLAMA_BASE_URLS: http://gpu:99999 is not the address of a host"),
+        ({"SERVICES": '{"jan": {"url": "http://gpu:99999"}}'}, "SERVICES.jan.url: expected addresses"),
+        ({"SERVICES": '{"vllm": {"url": "http://localhost:8000/v1"}}'}, "SERVICES.vllm.urls: that is this gateway"),
         ({"AIRGAP_ALLOWED_NETWORKS": "gpu"}, "AIRGAP_ALLOWED_NETWORKS: gpu is no address"),
         (
             {"AIRGAP_MODE": "true", "OPENAI_API_KEY": KEYS["openai"], "DEFAULT_SERVICE": "openai"},
@@ -152,10 +159,21 @@ def test_faults_name_the_setting_and_never_the_key(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
 ) -> None:
     with pytest.raises(ConfigFault) as caught:
-        read(monkeypatch, **environment)
+        read(monkeypatch, GatewaySettings, **environment)
     sentences = " ".join(caught.value.args)
     assert told in sentences
     assert not [key for name, key in environment.items() if name.endswith("_KEY") and key.strip() in sentences]
+
+
+@pytest.mark.req("C4")
+def test_models_that_stand_in_at_services_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEYS["openai"])
+    monkeypatch.setenv("FALLBACK_MODELS", "openai~gpt-4o")
+    for allowed in ("gpt-4o*", "openai~*"):
+        read(monkeypatch, OPENAI_DEFAULT_MODEL="gpt-4o-mini", ALLOWED_MODELS=allowed)
+    with pytest.raises(ConfigFault) as caught:
+        read(monkeypatch, OPENAI_DEFAULT_MODEL="o3", ALLOWED_MODELS="gpt-4o")
+    assert [sentence.partition(":")[0] for sentence in caught.value.args] == ["SERVICES.openai.default_model"]
 
 
 @pytest.mark.req("S0-33", "S2-37")
