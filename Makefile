@@ -121,6 +121,9 @@ test: setup-dev ## Set up and run every test but the slow ones
 test-integration: setup-dev ## Only the tests that look across services, the slow ones too
 	@$(PYTHON) -m pytest tests/integration tests/contract tests/compat $(ARGS)
 
+compat: setup-dev ## Try other people's clients, all of them; writes docs/works-with.md
+	@$(PYTHON) -m tests.compat $(ARGS)
+
 test-load: setup-dev ## Many clients at once: make test-load ARGS="--clients 100 --seconds 60"
 	@$(PYTHON) -m tests.integration.load $(ARGS)
 
@@ -173,10 +176,10 @@ imports: setup-dev ## Check who imports whom
 	@.venv/bin/lint-imports
 
 documents: setup-dev ## Check that what is generated from code is up to date
-	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example && $(ARRIERO) config reference --check docs/configuration.md && $(PYTHON) -m infra.grafana --check
+	@$(PYTHON) -m tests.house.trace --check && $(ARRIERO) config env-example --check .env.example && $(ARRIERO) config reference --check docs/configuration.md && $(PYTHON) -m infra.grafana --check && $(PYTHON) -m infra.setup.routing_page --check
 
 # --- Generate ---
-docs: requirements env-example configuration dashboards ## Write anew all that is generated from code
+docs: requirements env-example configuration dashboards routing ## Write anew all that is generated from code
 
 requirements: setup-dev ## Which requirements a test shows working; writes docs/requirements.md
 	@$(PYTHON) -m tests.house.trace
@@ -189,6 +192,9 @@ configuration: setup ## Write docs/configuration.md from the settings classes
 
 dashboards: setup ## Write Grafana's dashboards anew from infra/grafana/*.py
 	@$(PYTHON) -m infra.grafana
+
+routing: setup ## Write docs/routing.md from the routing table
+	@$(PYTHON) -m infra.setup.routing_page
 
 lock: setup-dev ## Write the lock files anew from pyproject.toml; ARGS=--upgrade takes the newest versions
 	@sh infra/setup/lock.sh $(ARGS)

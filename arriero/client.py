@@ -81,8 +81,8 @@ class _Calls:
     def _list(self, status: str | None, model: str | None, cursor: str, limit: int) -> Flow[JobPage]:
         return calls.exchange(calls.list_call(status, model, cursor, limit), calls.parse_page, self._max_retries)
 
-    def _raw(self, method: str, path: str) -> Flow[JsonObject]:
-        return calls.exchange(Call(method, path), lambda body: body, self._max_retries)
+    def _raw(self, method: str, path: str, body: JsonObject | None) -> Flow[JsonObject]:
+        return calls.exchange(Call(method, path, body), lambda answer: answer, self._max_retries)
 
     def _request_kwargs(self, call: Call) -> dict[str, Any]:
         return {
@@ -164,9 +164,9 @@ class Client(_Calls):
     ) -> JobPage:
         return self._drive(self._list(status, model, cursor, limit))
 
-    def request(self, method: str, path: str) -> JsonObject:
-        """Any other JSON call of the gateway, e.g. `request("GET", "/v1/models")`."""
-        return self._drive(self._raw(method, path))
+    def request(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+        """Any other JSON call of the gateway that may be repeated, e.g. `request("GET", "/v1/models")`."""
+        return self._drive(self._raw(method, path, body))
 
     def stream(self, job_id: str, last_event_id: str = "") -> Iterator[Event]:
         """The job's events until `Ended`. A broken connection is opened again where it broke; nothing comes twice."""
@@ -275,8 +275,8 @@ class AsyncClient(_Calls):
     ) -> JobPage:
         return await self._drive(self._list(status, model, cursor, limit))
 
-    async def request(self, method: str, path: str) -> JsonObject:
-        return await self._drive(self._raw(method, path))
+    async def request(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+        return await self._drive(self._raw(method, path, body))
 
     async def stream(self, job_id: str, last_event_id: str = "") -> AsyncIterator[Event]:
         feed = EventFeed(last_event_id)

@@ -23,6 +23,19 @@ def job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def job_headers(job: NewJob) -> dict[str, str]:
+    """The headers that tell of a job from its acceptance on."""
+    headers = {"x-arriero-job-id": job.id, **route_headers(job)}
+    return {**headers, "x-cache": "miss"} if job.cache_as else headers
+
+
+def route_headers(job: NewJob) -> dict[str, str]:
+    """The header that says where it was to be answered, and why."""
+    if job.route is None:
+        return {}
+    return {"x-arriero-route": f"{job.route.candidates[0].qualified}; reason={job.route.reason}"}
+
+
 def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
     """The record of a job that was accepted this moment, without asking Redis for what we just told it."""
     now = accepted.at
@@ -38,6 +51,7 @@ def fresh_record(job: NewJob, accepted: Accepted) -> JobRecord:
         updated_at=now,
         scheduled_for=now + job.delay_s if job.delay_s > 0 else None,
         metadata=job.metadata,
+        route=job.route,
         request_id=job.request_id,
         keeps_events=job.keep_events,
     )
@@ -73,7 +87,7 @@ async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, p
     """202 with the job and where to follow it."""
     response = json_response(await job_of(services, job, accepted), 202)
     response.headers["Location"] = job_path(job.id)
-    response.headers["x-arriero-job-id"] = job.id
+    response.headers.update(job_headers(job))
     if preferred:
         response.headers["Preference-Applied"] = "respond-async"
     return response

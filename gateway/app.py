@@ -18,39 +18,58 @@ from gateway.load import LoadView
 from gateway.metrics import GatewayMetrics
 from gateway.metrics_page import RequestMeter
 from gateway.middleware import FrontMiddleware
-from gateway.model_hosts import ModelHosts
+from gateway.model_hosts import ModelHosts, in_memory, ollama_hosts
 from gateway.positions import PositionBoard
 from gateway.rate_limit import AddressLimit
 from gateway.replies import Replies
 from gateway.request_options import HEADER_PATTERNS
 from gateway.route_table import Route
+from gateway.router import Router
 from gateway.routes import (
     admin,
+    anthropic,
     circuits,
     dead_letters,
     direct,
     docs,
     health,
     jobs,
+    llm,
+    model_job_events,
+    model_jobs,
     ollama,
     ollama_models,
     openai,
+    providers,
+    routing,
     submission,
+    templates,
     worker_types,
 )
+from gateway.routes.anthropic_answers import ANTHROPIC_ANSWERS
 from gateway.routes.dead_letter_answers import DEAD_LETTER_ANSWERS
 from gateway.routes.direct_bodies import DIRECT_ANSWERS, DirectChatBody, DirectGenerateBody
 from gateway.routes.docs import OPENAPI
 from gateway.routes.health_answers import HEALTH_ANSWERS
+from gateway.routes.llm_answers import LLM_ANSWERS
+from gateway.routes.model_job_bodies import MODEL_JOB_ANSWERS
 from gateway.routes.ollama_answers import OLLAMA_ANSWERS
+from gateway.routes.provider_bodies import PROVIDER_ANSWERS
+from gateway.service_models import ServiceModels
 from gateway.services import SERVICES, VERSION, Services
 from gateway.settings import GatewaySettings
 from shared.access import KeyWatch
 from shared.api_keys import ApiKey, as_key_store, list_keys
-from shared.backends.ollama import OllamaBackend
+from shared.catalogue.table import ModelTable
 from shared.lifecycle import ConfigFault, listen
+from shared.operations.orders import Orders, models_shard
 from shared.queue.client import QueueClient
 from shared.queue.fleet import Standing
+from shared.resilience.response_cache import ResponseCache
+from shared.services.backends import ServiceBackends
+from shared.services.health import ServiceHealths
+from shared.services.registrations import Registrations
+from shared.services.settings import OLLAMA
 from shared.telemetry.logging import logger
 from shared.usage.learning import LearnedEstimates
 from shared.usage.reader import UsageReader
@@ -62,10 +81,17 @@ ROUTES: list[Route] = [
     *openai.ROUTES,
     *ollama.ROUTES,
     *ollama_models.ROUTES,
+    *anthropic.ROUTES,
     *direct.ROUTES,
     *worker_types.ROUTES,
+    *templates.ROUTES,
     *submission.ROUTES,
     *jobs.ROUTES,
+    *routing.ROUTES,
+    *providers.ROUTES,
+    *llm.ROUTES,
+    *model_jobs.ROUTES,
+    *model_job_events.ROUTES,
     *health.ROUTES,
     *admin.ROUTES,
     *circuits.ROUTES,
@@ -94,22 +120,18 @@ def build_app(services: Services) -> web.Application:
             *circuits.CIRCUIT_ANSWERS,
             *DEAD_LETTER_ANSWERS,
             *OLLAMA_ANSWERS,
+            *ANTHROPIC_ANSWERS,
             *DIRECT_ANSWERS,
+            routing.Decision,
+            *PROVIDER_ANSWERS,
+            *LLM_ANSWERS,
+            *MODEL_JOB_ANSWERS,
         ),
     )
-    _narrow_headers(described)
+    description.narrow_headers(described, HEADER_PATTERNS)
     _narrow_prompts(described, services.settings.max_prompt_chars)
     app[OPENAPI] = to_json(described)
     return app
-
-
-def _narrow_headers(described: description.Document) -> None:
-    """Say in the description what the headers that are checked must look like."""
-    for operations in described["paths"].values():
-        for operation in operations.values():
-            for parameter in operation.get("parameters", ()):
-                if parameter["in"] == "header" and parameter["name"] in HEADER_PATTERNS:
-                    parameter["schema"]["pattern"] = HEADER_PATTERNS[parameter["name"]]
 
 
 def _narrow_prompts(described: description.Document, max_chars: int) -> None:
@@ -158,13 +180,44 @@ class Gateway:
         self._stack.push_async_callback(replies.stop)
 
         metrics = GatewayMetrics()
-        backends = [OllamaBackend(url, pool_size=CATALOGUE_CONNECTIONS) for url in settings.ollama_base_urls]
-        for backend in backends:
-            self._stack.push_async_callback(backend.aclose)
-        catalogue = Catalogue([backend.models for backend in backends], settings.allowed_models)
+        settings.guard_egress()
+        registry = settings.new_registry()
+        log.info("services.in_force", **registry.summary)
+        service_backends = ServiceBackends(registry, pool_size=CATALOGUE_CONNECTIONS)
+        self._stack.push_async_callback(service_backends.aclose)
+        catalogue = Catalogue(service_backends, settings.allowed_models, default=lambda: registry.default_service)
         self._stack.push_async_callback(catalogue.stop)
-        hosts = ModelHosts(backends, settings.allowed_models)
+        hosts = ModelHosts(lambda: ollama_hosts(service_backends), settings.allowed_models)
         self._stack.push_async_callback(hosts.stop)
+        health = ServiceHealths(
+            service_backends,
+            every_s=settings.ollama_health_check_interval,
+            probe_s=settings.healthcheck_timeout,
+            automatic=settings.ollama_auto_health_check,
+        )
+        await health.start()
+        self._stack.push_async_callback(health.stop)
+        registrations = Registrations(
+            queue.redis,
+            queue.keys,
+            registry,
+            allowed=settings.allow_service_registration,
+            airgap=settings.airgap_mode,
+        )
+        await registrations.start()
+        self._stack.push_async_callback(registrations.stop)
+        table = ModelTable(queue.redis, queue.keys)
+        self._stack.push_async_callback(table.stop)
+        operations = QueueClient(queue.redis, models_shard(settings.queue_shard))
+        orders = Orders(operations, [host.name for host in service_backends.of(OLLAMA)], settings.allowed_models)
+        router = Router(
+            registry,
+            catalogue,
+            settings.routing_policy,
+            metrics,
+            loaded=lambda: in_memory(service_backends),
+            shows_qualified=settings.response_model_name == "qualified",
+        )
         estimates = LearnedEstimates(UsageReader(queue.redis, queue.keys))
         await estimates.start()
         self._stack.push_async_callback(estimates.stop)
@@ -185,11 +238,19 @@ class Gateway:
             replies=replies,
             keys=keys,
             catalogue=catalogue,
+            registry=registry,
+            backends=service_backends,
+            health=health,
+            registrations=registrations,
+            models=ServiceModels(registry, service_backends.of, table, orders, settings.allowed_models),
+            orders=orders,
+            router=router,
             hosts=hosts,
             positions=positions,
             load=load,
             estimates=estimates,
             abandoned=abandoned,
+            responses=ResponseCache(queue.redis, queue.keys),
             conversations=Conversations(queue.redis, queue.keys, settings.memory_limits),
             keyless=AddressLimit(settings.rate_limit_per_minute),
             metrics=metrics,

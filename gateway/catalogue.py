@@ -1,4 +1,4 @@
-"""Which models are installed on the configured hosts, as far as the gateway knows: to say no early, and helpfully.
+"""Which models the services have, as far as the gateway knows: to say no early, and helpfully.
 
 A stale list may advise but must not lose work: only when every host answered does a missing model mean 404.
 """
@@ -6,25 +6,27 @@ A stale list may advise but must not lose work: only when every host answered do
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from gateway.routing_errors import Offer, model_missing
 from shared.backends.base import ModelInfo
+from shared.background import end_task
 from shared.errors import BackendError, BackendUnreachable, ModelNotFound
 from shared.model_names import is_allowed
+from shared.services.config import ServiceConfig
+from shared.services.names import TILDE
+from shared.services.settings import OLLAMA
 from shared.telemetry.logging import logger
 
 log = logger("catalogue")
 
 FRESH_FOR_S = 5.0
+CLOUD_FRESH_FOR_S = 300.0
+"""Somebody else's servers are asked less often; what they offer changes slowly."""
 HOST_LIMIT_S = 2.0
-NEAR_MATCHES = 3
-LONGEST_ECHO = 200
-"""Characters of a caller's text that an error message repeats at most."""
-
-ReadModels = Callable[[], Awaitable[list[ModelInfo]]]
 
 
 def canonical_name(name: str) -> str:
@@ -42,18 +44,8 @@ def nobody_answers() -> BackendUnreachable:
 
 
 def not_found(name: str, installed: Iterable[str]) -> ModelNotFound:
-    """The 404 for a model nobody has: what is near it, and how to get it."""
-    # Without the default tag, which would make every two names look alike.
-    plain = {known.lower().removesuffix(":latest"): known.removesuffix(":latest") for known in installed}
-    near = difflib.get_close_matches(name.lower().removesuffix(":latest"), plain, n=NEAR_MATCHES, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(plain[match] for match in near)}?" if near else ""
-    if len(name) > LONGEST_ECHO or not name.isprintable():
-        return ModelNotFound("No model has such a name. GET /v1/models lists the installed ones.", param="model")
-    return ModelNotFound(
-        f"The model '{name}' is not installed on any backend.{hint} "
-        f"To install it: `arriero models pull {name}`, or `ollama pull {name}` on a host.",
-        param="model",
-    )
+    """The 404 for a model nobody has."""
+    return model_missing(name, [Offer(OLLAMA, list(installed), takes_pulls=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +57,58 @@ class Listing:
     answered: int = 0
 
 
-class Catalogue:
-    """The cached list. Asking it costs nothing while it is fresh, and at most 2 s when it was never filled."""
+class Offers(Protocol):
+    """The services in force and their backends."""
 
-    def __init__(self, hosts: Sequence[ReadModels], allowed: Collection[str] = ()) -> None:
-        """`allowed`: ALLOWED_MODELS; other models are neither listed nor found. Empty: all are."""
-        self._hosts = hosts
+    @property
+    def services(self) -> tuple[ServiceConfig, ...]: ...
+
+    def of(self, service: str) -> Sequence[ListsModels]: ...
+
+
+class ListsModels(Protocol):
+    async def models(self) -> list[ModelInfo]: ...
+
+
+class Catalogue:
+    """The cached lists. Asking them costs nothing while they are fresh, and at most 2 s when they were never filled."""
+
+    def __init__(
+        self, offers: Offers, allowed: Collection[str] = (), *, default: Callable[[], str] = lambda: OLLAMA
+    ) -> None:
+        """`allowed`: ALLOWED_MODELS; other models are neither listed nor found. Empty: all are. `default`: the service
+        whose models are listed by their bare names."""
+        self._offers = offers
         self._allowed = allowed
-        self._listing = Listing()
-        self._read_at = float("-inf")
-        self._task: asyncio.Task[None] | None = None
+        self._default = default
+        self._services: tuple[ServiceConfig, ...] = ()
+        self._shelves: dict[str, _Shelf] = {}
+        self.revision = 0
+        """Grows with every reading, and with every change of the services."""
+        self._together: tuple[int, str, Listing] = (-1, "", Listing())
 
     async def listing(self, *, wait: bool = False) -> Listing:
-        """The list. An old one is renewed behind the caller's back, unless there is none yet or `wait` is set."""
-        age_s = time.monotonic() - self._read_at
-        if age_s >= FRESH_FOR_S:
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._refresh(), name="catalogue")
-            if wait or self._read_at == float("-inf"):
-                await asyncio.shield(self._task)
-        return self._listing
+        """All services' models. Old lists are renewed behind the caller's back, unless there is none yet or `wait` is
+        set.
+
+        The default service's models have their bare names, the others' `service~model`.
+        """
+        now = time.monotonic()
+        stale = [shelf for shelf in self._follow().values() if shelf.is_stale(now)]
+        if stale:
+            awaited = [(shelf.renewal(), wait or not shelf.is_read) for shelf in stale]
+            await asyncio.gather(*(asyncio.shield(renewal) for renewal, is_needed in awaited if is_needed))
+        return self._all()
+
+    def listing_of(self, service: str) -> Listing:
+        """What is known of one service's models now; nothing is asked."""
+        shelf = self._follow().get(service)
+        return Listing() if shelf is None else shelf.listing
+
+    def models_of(self, service: str) -> dict[str, ModelInfo] | None:
+        """A service's models by canonical name, as last read; None while it has told of none."""
+        listing = self.listing_of(service)
+        return listing.models if listing.answered or listing.models else None
 
     async def installed(self) -> dict[str, ModelInfo]:
         """The models by canonical name, as of now. Raises BackendUnreachable when no host answers."""
@@ -100,9 +124,8 @@ class Catalogue:
                 "This gateway does not serve that model. GET /v1/models lists those it does.", param="model"
             )
         wanted = canonical_name(name)
-        if wanted in self._listing.models:
-            if time.monotonic() - self._read_at >= FRESH_FOR_S:
-                await self.listing()
+        if wanted in self._all().models:
+            await self.listing()
             return
         # Not in the list we have: it may have been installed a moment ago, so a refusal needs a fresh one.
         listing = await self.listing(wait=True)
@@ -110,25 +133,110 @@ class Catalogue:
             raise not_found(name, (info.name for info in listing.models.values()))
 
     async def stop(self) -> None:
+        for shelf in self._shelves.values():
+            await shelf.stop()
+
+    def _follow(self) -> dict[str, _Shelf]:
+        """One shelf for each service in force; a service that is another thing now has to be asked anew."""
+        services = self._offers.services
+        if services is not self._services:
+            kept = {
+                service.name: self._shelves[service.name]
+                for service in self._services
+                if service in services and service.name in self._shelves
+            }
+            self._shelves = {
+                service.name: kept.get(service.name) or _Shelf(service, self._offers, self._allowed, self._noted)
+                for service in services
+            }
+            self._services = services
+            self.revision += 1
+        return self._shelves
+
+    def _noted(self) -> None:
+        self.revision += 1
+
+    def _all(self) -> Listing:
+        shelves, default = self._follow(), self._default()
+        revision, for_default, together = self._together
+        if (revision, for_default) != (self.revision, default):
+            together = _together(shelves, default)
+            self._together = (self.revision, default, together)
+        return together
+
+
+class _Shelf:
+    """One service's list."""
+
+    def __init__(
+        self, service: ServiceConfig, offers: Offers, allowed: Collection[str], noted: Callable[[], None]
+    ) -> None:
+        self._service = service
+        self._offers = offers
+        self._allowed = allowed
+        self._noted = noted
+        self._read_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+        self.listing = Listing()
+
+    @property
+    def is_read(self) -> bool:
+        return self._read_at != float("-inf")
+
+    def is_stale(self, now: float) -> bool:
+        often = self._service.local or not self.listing.answered
+        return now - self._read_at >= (FRESH_FOR_S if often else CLOUD_FRESH_FOR_S)
+
+    def renewal(self) -> asyncio.Task[None]:
+        """The reading under way, begun if there is none."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._refresh(), name=f"catalogue {self._service.name}")
+        return self._task
+
+    async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task)
 
     async def _refresh(self) -> None:
-        answers = await asyncio.gather(*(self._ask(host) for host in self._hosts))
+        service = self._service
+        asked = self._offers.of(service.name) if service.enable_discovery else ()
+        answers = await asyncio.gather(*(_ask(host) for host in asked))
+        said = [ModelInfo(name=name) for name in service.models]
         models: dict[str, ModelInfo] = {}
-        for answer in answers:
-            for info in answer or ():
-                if is_allowed(info.name, self._allowed):
-                    models.setdefault(canonical_name(info.name), info)
-        answered = sum(answer is not None for answer in answers)
-        self._listing = Listing(models, complete=answered == len(answers), answered=answered)
+        for info in (*(info for answer in answers for info in answer or ()), *said):
+            if is_allowed(info.name, self._allowed) or is_allowed(f"{service.name}{TILDE}{info.name}", self._allowed):
+                models.setdefault(canonical_name(info.name), info)
+        # A service that is not asked counts as one that has answered: what its configuration says is all there is.
+        answered = sum(answer is not None for answer in answers) if asked else 1
+        self.listing = Listing(models, complete=answered == (len(asked) or 1), answered=answered)
         self._read_at = time.monotonic()
+        self._noted()
 
-    async def _ask(self, host: ReadModels) -> list[ModelInfo] | None:
-        try:
-            async with asyncio.timeout(HOST_LIMIT_S):
-                return await host()
-        except (BackendError, TimeoutError) as error:
-            log.debug("catalogue.host_silent", error=type(error).__name__)
-            return None
+
+def _together(shelves: Mapping[str, _Shelf], default: str) -> Listing:
+    """All lists as one."""
+    if list(shelves) == [default]:
+        return shelves[default].listing
+    models: dict[str, ModelInfo] = {}
+    for name, shelf in shelves.items():
+        for key, info in shelf.listing.models.items():
+            if name == default:
+                models[key] = info
+            else:
+                qualified = f"{name}{TILDE}{info.name}"
+                models[canonical_name(qualified)] = replace(info, name=qualified)
+    listings = [shelf.listing for shelf in shelves.values()]
+    return Listing(
+        models,
+        complete=all(listing.complete for listing in listings),
+        answered=sum(listing.answered for listing in listings),
+    )
+
+
+async def _ask(host: ListsModels) -> list[ModelInfo] | None:
+    try:
+        async with asyncio.timeout(HOST_LIMIT_S):
+            return await host.models()
+    except (BackendError, TimeoutError) as error:
+        log.debug("catalogue.host_silent", error=type(error).__name__)
+        return None

@@ -32,11 +32,12 @@ _REMEMBER_HASH = script_hash(_REMEMBER)
 
 
 class Exchange(msgspec.Struct, frozen=True, array_like=True):
-    """What was said and answered, and by which job."""
+    """What was said and answered, and by which job. `local_only`: it must not leave our own machines later, either."""
 
     job_id: str
     message: str
     answer: str
+    local_only: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from gateway import request_options
+from gateway.answers import job_headers, route_headers
 from gateway.replies import Subscription
+from gateway.routing_inputs import Ask, Wish
 from gateway.services import CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import Kind, NewJob, State, new_job_id
 from shared.queue.client import Accepted
+from shared.resilience.response_cache import Hit, is_repeatable, response_name
+from shared.routes import Route
+from shared.services.names import TILDE
 from shared.usage.sizes import size_of
-from shared.wire.canonical import EmbeddingAnswer, TextAnswer
+from shared.wire.canonical import EmbeddingAnswer, EmbeddingRequest, Request, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
 
@@ -55,11 +60,39 @@ class Face:
 
     kind: Kind
     body: type[BaseModel]
-    to_canonical: Callable[[Any], object]
+    to_canonical: Callable[[Any], Request]
+    wish: Callable[[Any], Wish] = lambda body: Wish()
+    """Where and how privately the body wants to be answered; only bodies of our own faces say."""
+    fills_in: bool = True
+    """OLLAMA_TEMPERATURE and OLLAMA_MAX_TOKENS hold for requests that say none. Clients of Ollama and Anthropic expect
+    what their own servers would do."""
 
 
-def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
-    """The job for a validated body, and whether it carries an Idempotency-Key."""
+def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
+    """What routing is asked. Raises BadRequest for headers that cannot be followed."""
+    headers, settings = request.headers, request.app[SERVICES].settings
+    return Ask(
+        name=canonical.model,
+        request=canonical,
+        service=request_options.provider(headers, wish.service),
+        is_private=request_options.is_private(headers, wish.private, settings.private_by_default),
+    )
+
+
+async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, Route]:
+    """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
+    the defaults that hold there. Raises what `as_ask` and `decide` raise."""
+    services = request.app[SERVICES]
+    canonical = face.to_canonical(body)
+    route = await services.router.route(as_ask(request, canonical, face.wish(body)))
+    canonical.model = route.candidates[0].model
+    if face.fills_in and not isinstance(canonical, EmbeddingRequest) and services.router.is_local(route):
+        services.settings.fill_in(canonical.sampling)
+    return canonical, route
+
+
+async def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
+    """The job for a validated body, and whether it carries an Idempotency-Key. Raises what `routed` raises."""
     services = request.app[SERVICES]
     settings = services.settings
     tenant = request[CALLER].tenant
@@ -67,12 +100,14 @@ def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[N
     key = request_options.idempotency_key(headers)
     streams = bool(body.streams)
     comes_back = key is not None or request_options.wants_no_wait(headers)
-    canonical = face.to_canonical(body)
+    canonical, route = await routed(request, face, body)
     job = NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
-        model=body.model,
+        model=canonical.model,
         request=canonical,
+        route=route,
+        local_only=route.local_only,
         tenant=tenant,
         cost=cost_of(services, face.kind, body.model, canonical),
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
@@ -81,9 +116,18 @@ def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[N
         keep_events=streams or (key is not None and face.kind is not Kind.EMBEDDING),
         request_id=request[REQUEST_ID],
         fingerprint="" if key is None else request_options.fingerprint(face.kind, data),
-        private=request_options.wants_no_copy(headers),
+        no_store=request_options.wants_no_copy(headers),
     )
+    if may_cache(settings.response_cache, headers, canonical) and not (job.local_only or job.no_store):
+        job.cache_as = response_name(tenant, face.kind, route.candidates[0].service, canonical)
     return job, key is not None
+
+
+def may_cache(mode: Literal["never", "on_request", "always"], headers: Mapping[str, str], canonical: Request) -> bool:
+    """Whether the request may be answered from the response cache, and its answer kept there. `mode`: RESPONSE_CACHE.
+    Raises BadRequest for a header that cannot be followed."""
+    asked_for = request_options.is_cache_asked_for(headers)
+    return mode != "never" and (asked_for or (mode == "always" and is_repeatable(canonical)))
 
 
 class Ticket:
@@ -92,6 +136,8 @@ class Ticket:
     def __init__(self, services: Services, job: NewJob, subscription: Subscription, *, abandonable: bool) -> None:
         self.job = job
         self.events = subscription
+        self.hit: Hit | None = None
+        """The cached answer, and no job."""
         self._services = services
         self._abandonable = abandonable
 
@@ -121,8 +167,16 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
     ends the job.
 
     `keyed`: it has an Idempotency-Key. Then it may be a repetition, which joins the running job; and it is not
-    cancelled with its client, which sent the key in order to be able to come back.
+    cancelled with its client, which sent the key in order to be able to come back. Its answer stands for that one job,
+    so it is not taken from the response cache.
     """
+    if job.cache_as and not keyed and (hit := await _cached(services, request, job)) is not None:
+        with services.replies.expect(job.id) as subscription:
+            subscription.feed(Ended(state=State.SUCCEEDED, result=hit.answer))
+            ticket = Ticket(services, job, subscription, abandonable=False)
+            ticket.hit = hit
+            yield ticket
+        return
     job.reply_to = services.replies.gateway_id
     # Before the job exists, so that no event can be missed.
     subscription = services.replies.expect(job.id)
@@ -134,7 +188,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
             if joined is None:
                 raise JobNotFound()
             ticket.events = joined
-        request[JOB_HEADERS] = {"x-arriero-job-id": job.id}
+        request[JOB_HEADERS] = job_headers(ticket.job)
         yield ticket
     except (asyncio.CancelledError, ConnectionError, QueueUnavailable):
         # Also when Redis did not answer in time: it may have taken the job all the same, and nobody waits for it.
@@ -142,6 +196,15 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
         raise
     finally:
         ticket.events.close()
+
+
+async def _cached(services: Services, request: web.Request, job: NewJob) -> Hit | None:
+    oldest_s = request_options.oldest_s(request.headers)
+    hit = None
+    if oldest_s > 0:
+        hit = await services.responses.get(job.tenant, job.kind, job.cache_as, oldest_s=oldest_s)
+        services.metrics.response_cache.labels("miss" if hit is None else "hit").inc()
+    return hit
 
 
 async def enqueue(services: Services, job: NewJob) -> Accepted:
@@ -171,18 +234,26 @@ def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> 
     services.meter.enqueued(job.kind, job.priority, word)
 
 
-def note_end(request: web.Request, job: NewJob, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None) -> None:
+def note_end(
+    request: web.Request, ticket: Ticket, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None
+) -> None:
     """Put what is known about the job at its end on the answer's headers."""
-    headers = {
-        "x-arriero-job-id": job.id,
-        "x-arriero-queue-ms": str(end.queue_ms),
-        "x-arriero-attempts": str(end.attempts),
-    }
+    if ticket.hit is not None:
+        headers = {**route_headers(ticket.job), "x-cache": "hit", "Age": str(int(ticket.hit.age_s))}
+    else:
+        headers = {
+            **job_headers(ticket.job),
+            "x-arriero-queue-ms": str(end.queue_ms),
+            "x-arriero-attempts": str(end.attempts),
+        }
     if answer is not None:
         headers["x-arriero-model"] = answer.model
+        if answer.service:
+            headers["x-arriero-service"] = answer.service
     if isinstance(answer, TextAnswer):
         if answer.fallback_from:
-            headers["x-arriero-fallback"] = f"{answer.fallback_from}->{answer.model}"
+            used = f"{answer.service}{TILDE}{answer.model}" if TILDE in answer.fallback_from else answer.model
+            headers["x-arriero-fallback"] = f"{answer.fallback_from}->{used}"
         if answer.cached:
             headers["x-cache"] = "stale"
     request[JOB_HEADERS] = headers
@@ -192,7 +263,7 @@ async def answered(request: web.Request, ticket: Ticket) -> TextAnswer | Embeddi
     """The whole answer, noted on the headers. Raises JobFailed and JobExpired."""
     end = await ticket.ended()
     if end.state is not State.SUCCEEDED:
-        note_end(request, ticket.job, end)
+        note_end(request, ticket, end)
     answer = ticket.answer(end)
-    note_end(request, ticket.job, end, answer)
+    note_end(request, ticket, end, answer)
     return answer

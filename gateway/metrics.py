@@ -111,11 +111,20 @@ class GatewayMetrics(Metrics):
         self.jobs = Counter(
             "arriero_gateway_jobs_total", "Jobs handed to the queue.", ["kind", "priority", "outcome"], registry=r
         )
+        self.routes = Counter(
+            "arriero_routes_total",
+            "Requests routed, by the first service to try and why.",
+            ["service", "reason"],
+            registry=r,
+        )
         self.first_chunk = Histogram(
             "arriero_gateway_first_chunk_seconds",
             "Seconds from a streaming request's head to its first chunk.",
             buckets=LATENCY_BUCKETS_S,
             registry=r,
+        )
+        self.response_cache = Counter(
+            "arriero_gateway_response_cache_total", "Look-ups in the response cache.", ["result"], registry=r
         )
         self.abandoned = Counter(
             "arriero_gateway_abandoned_total", "Jobs cancelled because their client went away.", registry=r

@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from gateway.cors import CorsPolicy
 from gateway.direct_errors import DirectErrors
-from gateway.route_table import ErrorForm, Role, Route, error_form
+from gateway.route_table import ErrorForm, Role, Route, error_form, is_anthropic
 from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
 from gateway.settings import GatewaySettings
 from shared.access import ANYONE, allowed_host_names, check_host, identify
@@ -27,6 +27,7 @@ from shared.errors import (
     RouteNotFound,
 )
 from shared.telemetry.logging import logger
+from shared.wire.anthropic_render import error_body as anthropic_error_body
 from shared.wire.ollama_render import error_body as ollama_error_body
 
 log = logger("http")
@@ -44,6 +45,8 @@ def stamp(request: web.Request, headers: CIMultiDict[str]) -> None:
     headers["x-request-id"] = request[REQUEST_ID]
     headers["openai-processing-ms"] = str(int((asyncio.get_running_loop().time() - request[STARTED_AT]) * 1000))
     headers["Server"] = SERVER_NAME
+    if is_anthropic(request.path):
+        headers["request-id"] = request[REQUEST_ID]
     job_headers = request.get(JOB_HEADERS)
     if job_headers:
         headers.update(job_headers)
@@ -96,6 +99,7 @@ class FrontMiddleware:
         self._other_forms: Mapping[ErrorForm, Callable[[ErrorRecord, str], dict[str, Any]]] = {
             ErrorForm.OLLAMA: lambda record, request_id: ollama_error_body(record),
             ErrorForm.DIRECT: DirectErrors.of(settings).body,
+            ErrorForm.ANTHROPIC: anthropic_error_body,
         }
         self._cors = CorsPolicy(frozenset(settings.cors_allowed_origins), settings.cors_allow_credentials)
 

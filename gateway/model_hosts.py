@@ -14,9 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.catalogue import HOST_LIMIT_S, nobody_answers
 from shared.backends.base import LoadedModel
+from shared.backends.ollama import OllamaBackend
 from shared.backends.ollama_models import ModelDetails
 from shared.errors import ArrieroError, BackendError, ModelNotFound
 from shared.model_names import is_allowed, same
+from shared.routes import Candidate
+from shared.services.backends import ServiceBackends
 
 T = TypeVar("T")
 
@@ -32,8 +35,8 @@ class ModelHost(Protocol):
 class ModelHosts:
     """All hosts as if they were one. Every question raises BackendUnreachable when none of them answers."""
 
-    def __init__(self, hosts: Sequence[ModelHost], allowed: Collection[str] = ()) -> None:
-        """`allowed`: ALLOWED_MODELS; others are not spoken of."""
+    def __init__(self, hosts: Callable[[], Sequence[ModelHost]], allowed: Collection[str] = ()) -> None:
+        """`hosts`: those of the moment. `allowed`: ALLOWED_MODELS; others are not spoken of."""
         self._hosts = hosts
         self._allowed = allowed
         self._under_way: dict[str, asyncio.Task[Any]] = {}
@@ -83,7 +86,7 @@ class ModelHosts:
 
     async def _all(self, ask: Callable[[ModelHost], Awaitable[T]]) -> list[T]:
         """The answers of those who give one."""
-        answers = await asyncio.gather(*(_limited(ask(host)) for host in self._hosts), return_exceptions=True)
+        answers = await asyncio.gather(*(_limited(ask(host)) for host in self._hosts()), return_exceptions=True)
         given = []
         for answer in answers:
             if not isinstance(answer, BaseException):
@@ -96,7 +99,7 @@ class ModelHosts:
 
     async def _details(self, model: str) -> ModelDetails:
         missing: ModelNotFound | None = None
-        for host in self._hosts:
+        for host in self._hosts():
             try:
                 return await _limited(host.show(model))
             except ModelNotFound as error:
@@ -104,6 +107,25 @@ class ModelHosts:
             except (BackendError, TimeoutError):
                 continue
         raise missing or nobody_answers()
+
+
+def ollama_hosts(backends: ServiceBackends) -> Sequence[ModelHost]:
+    """The hosts of every service that speaks Ollama's dialect: the others do not say as much of their models."""
+    found = [backend for service in backends.services for backend in backends.of(service.name)]
+    return [backend for backend in found if isinstance(backend, OllamaBackend)]
+
+
+async def in_memory(backends: ServiceBackends) -> Sequence[Candidate]:
+    """The models in memory on our own machines, service by service."""
+    hosts = [(service, host) for service in backends.services if service.local for host in backends.of(service.name)]
+    answers = await asyncio.gather(*(_limited(host.loaded()) for _, host in hosts), return_exceptions=True)
+    found: dict[Candidate, None] = {}
+    for (service, _), answer in zip(hosts, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            found.update(dict.fromkeys(Candidate(service.name, model.name) for model in answer))
+        elif not isinstance(answer, ArrieroError | TimeoutError):
+            raise answer
+    return list(found)
 
 
 async def _limited(answer: Awaitable[T]) -> T:

@@ -7,7 +7,7 @@ routes that are served, schemas from the models that check requests and the ones
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -30,13 +30,21 @@ _PATH_PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
 _PARAMETER_TEXTS = {
     "job_id": "A job's id, `job_...`.",
     "model": "A model's name, such as `llama3.2:3b`.",
+    "model_job_id": "Id of a change to a model, `op_...`.",
+    "provider": "A service's name, such as `ollama`.",
+    "service": "A service's name, such as `ollama`.",
 }
 _HEADER_TEXTS = {
     "idempotency-key": "A request repeated under the same key is done once; the repetition gets the first one's job.",
-    "cache-control": "`no-store` keeps no copy of the answer, and takes none.",
+    "cache-control": "`no-store` keeps no copy of the answer, and takes none. `max-age=60` takes an earlier answer to "
+    "the same request, up to 60 seconds old; `no-cache` takes none.",
+    "x-arriero-cache": "`use`: an earlier answer to the same request will do.",
     "prefer": "`respond-async` answers 202 with the job at once.",
     "last-event-id": "The id of the last event received; the stream goes on after it.",
+    "anthropic-version": "Taken, and without effect: the requests of every version are understood.",
     "x-request-id": "An id of yours for this request; it is logged and sent back.",
+    "x-arriero-private": "`true`: the request must not leave machines of ours.",
+    "x-arriero-provider": "The service to ask, as in `provider~model`; `auto`: any.",
     "x-arriero-deadline-seconds": "How long the answer is worth waiting for, in seconds.",
     "x-stainless-read-timeout": "The OpenAI clients' own timeout in seconds; taken as the deadline of "
     "an answer that comes in one piece to a client that waits for it.",
@@ -49,10 +57,16 @@ _MEDIA_SCHEMAS: dict[str, Document] = {
 _ANSWER_HEADERS: Document = {
     "x-request-id": {"description": "Names this request in the logs.", "schema": {"type": "string"}},
     "x-arriero-job-id": {"description": "The job behind the answer: GET /v1/jobs/{id}.", "schema": {"type": "string"}},
+    "x-arriero-service": {"description": "The service that answered.", "schema": {"type": "string"}},
     "x-arriero-model": {"description": "The model that answered.", "schema": {"type": "string"}},
+    "x-arriero-route": {
+        "description": "Where the job may run first, and why: `service~model; reason=word`.",
+        "schema": {"type": "string"},
+    },
     "x-arriero-fallback": {"description": "`asked->used`, if another model stood in.", "schema": {"type": "string"}},
     "x-cache": {
-        "description": "`stale`: an earlier answer to the same request, since nothing could answer anew.",
+        "description": "`hit`: an earlier answer to the same request, `Age` seconds old. `miss`: a new one, though one "
+        "like that would have done. `stale`: an earlier one, since nothing could answer anew.",
         "schema": {"type": "string"},
     },
     "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
@@ -228,3 +242,12 @@ def _parameter(name: str, where: str, schema: Document, *, required: bool, descr
     if description:
         parameter["description"] = description
     return parameter
+
+
+def narrow_headers(described: Document, patterns: Mapping[str, str]) -> None:
+    """Say in the description what the headers that are checked must look like."""
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "header" and parameter["name"] in patterns:
+                    parameter["schema"]["pattern"] = patterns[parameter["name"]]

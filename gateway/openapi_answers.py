@@ -64,7 +64,7 @@ class ChatChoice(Answer):
     index: Count
     message: AssistantTurn
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class TokenUsage(Answer):
@@ -87,7 +87,7 @@ class ChunkChoice(Answer):
     index: Count
     delta: Annotated[dict[str, Any], Field(description="role, content, reasoning or tool_calls")]
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"] | None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None
 
 
 class ChatCompletionChunk(Answer):
@@ -112,7 +112,7 @@ class CompletionChoice(Answer):
     text: str
     index: Count
     logprobs: CompletionLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
 
 
 class Completion(Answer):
@@ -176,6 +176,17 @@ class JobAttempt(Answer):
     error: JobError | None
 
 
+class ModelAtService(Answer):
+    service: str
+    model: Annotated[str, Field(description="Its name there.")]
+
+
+class JobRoute(Answer):
+    candidates: Annotated[list[ModelAtService], Field(description="Where it may run, in the order to try.")]
+    reason: Annotated[str, Field(description="Why, in one word: docs/routing.md.")]
+    local_only: Annotated[bool, Field(description="It is private: only machines of ours see it.")]
+
+
 class QueuePlace(Answer):
     position: Annotated[int, Field(ge=1)] | None
     expected_wait_seconds: Annotated[float, Field(ge=0)] | None
@@ -194,7 +205,8 @@ class Job(Answer):
     type: Literal["chat.completion", "completion", "embedding"]
     status: Literal["scheduled", "queued", "running", "succeeded", "dead_lettered", "cancelled", "expired"]
     priority: Literal["high", "normal", "low"]
-    model: str
+    model: Annotated[str, Field(description="The name asked for, or as RESPONSE_MODEL_NAME says.")]
+    route: Annotated[JobRoute | None, Field(description="Null for a replay.")]
     created_at: UnixSeconds
     scheduled_for: UnixSeconds | None
     started_at: UnixSeconds | None

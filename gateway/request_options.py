@@ -9,21 +9,31 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.routing_inputs import AUTO
 from shared.errors import BadRequest
 from shared.jobs import JOB_ID_PREFIX
+from shared.services.config import NAME as SERVICE_PATTERN
 
 DEADLINE_HEADER = "x-arriero-deadline-seconds"
 SDK_TIMEOUT_HEADER = "x-stainless-read-timeout"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
+PRIVATE_HEADER = "x-arriero-private"
+PROVIDER_HEADER = "x-arriero-provider"
+CACHE_HEADER = "x-arriero-cache"
 LEAST_DEADLINE_S = 0.1
 LAST_EVENT_HEADER = "Last-Event-ID"
 HEADER_PATTERNS = {
     IDEMPOTENCY_HEADER: r"^[!-~]{1,255}$",
     DEADLINE_HEADER: r"^(0\.[1-9][0-9]{0,2}|[1-9][0-9]{0,5}(\.[0-9]{1,3})?)$",
     LAST_EVENT_HEADER: r"^[0-9]{1,9}-[0-9]{1,12}$",
+    PRIVATE_HEADER: r"^(true|false)$",
+    PROVIDER_HEADER: SERVICE_PATTERN,
+    CACHE_HEADER: r"^use$",
 }
 """For the API description: what the headers that are not merely hints must look like."""
 
+_SERVICE = re.compile(SERVICE_PATTERN)
+_MAX_AGE = re.compile(r"max-age=([0-9]{1,9})")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -76,6 +86,52 @@ def idempotent_job_id(tenant: str, key: str) -> str:
 def fingerprint(kind: str, body: object) -> str:
     """A hash of what was asked, whatever the order of its fields, to tell a repetition from a reused key."""
     return hashlib.blake2b(kind.encode() + b"\0" + _encode(body), digest_size=16).hexdigest()
+
+
+def is_private(headers: Mapping[str, str], said: bool | None, default: bool) -> bool:
+    """Whether the request says that it is private. `said`: in its body; yes in either place is yes.
+
+    Raises BadRequest for a header that is neither true nor false.
+    """
+    header = headers.get(PRIVATE_HEADER)
+    if header is None:
+        return default if said is None else said
+    if header not in ("true", "false"):
+        raise BadRequest(f"{PRIVATE_HEADER}: send true or false.", param=PRIVATE_HEADER)
+    return header == "true" or bool(said)
+
+
+def provider(headers: Mapping[str, str], said: str | None) -> str:
+    """The service named beside the model; empty: none. `said`: in the body. Raises BadRequest where they disagree."""
+    header = headers.get(PROVIDER_HEADER)
+    if header is not None and not _SERVICE.fullmatch(header):
+        raise BadRequest(f"{PROVIDER_HEADER}: is not the name of a service, such as ollama.", param=PROVIDER_HEADER)
+    if header and said and header != said:
+        raise BadRequest(f"`provider` and {PROVIDER_HEADER} name two services. Name one.", param="provider")
+    name = header or said or AUTO
+    return "" if name == AUTO else name
+
+
+def is_cache_asked_for(headers: Mapping[str, str]) -> bool:
+    """Whether an earlier answer would do: `x-arriero-cache: use`, or `Cache-Control: max-age=60` (RFC 9111).
+
+    Raises BadRequest for another word in our header.
+    """
+    header = headers.get(CACHE_HEADER)
+    if header not in (None, "use"):
+        raise BadRequest(
+            f"{CACHE_HEADER}: send use, or leave it out. Cache-Control: no-cache asks for a new answer.",
+            param=CACHE_HEADER,
+        )
+    return header is not None or 0 < oldest_s(headers) < math.inf
+
+
+def oldest_s(headers: Mapping[str, str]) -> float:
+    """How old an earlier answer may be, seconds: `Cache-Control: max-age`; 0 with `no-cache`, else any age."""
+    directives = [part.strip().lower() for part in headers.get("Cache-Control", "").split(",")]
+    if "no-cache" in directives:
+        return 0.0
+    return min((float(found[1]) for part in directives if (found := _MAX_AGE.fullmatch(part))), default=math.inf)
 
 
 def wants_no_copy(headers: Mapping[str, str]) -> bool:

@@ -22,6 +22,7 @@ class ErrorForm(StrEnum):
     OPENAI = "Error"
     OLLAMA = "OllamaError"
     DIRECT = "DirectError"
+    ANTHROPIC = "AnthropicError"
 
 
 _FORMS = {
@@ -29,11 +30,19 @@ _FORMS = {
     "generate": ErrorForm.DIRECT,
     "chat": ErrorForm.DIRECT,
     "workers": ErrorForm.DIRECT,
+    "templates": ErrorForm.DIRECT,
 }
 
 
+def is_anthropic(path: str) -> bool:
+    """Whether the path is Anthropic's, served or not."""
+    return f"{path}/".startswith("/v1/messages/")
+
+
 def error_form(path: str) -> ErrorForm:
-    """The form of errors on this path, served or not: its first segment tells."""
+    """The form of errors on this path, served or not: its first segment tells, within /v1 its second."""
+    if is_anthropic(path):
+        return ErrorForm.ANTHROPIC
     return _FORMS.get(path.removeprefix("/").partition("/")[0], ErrorForm.OPENAI)
 
 

@@ -19,9 +19,17 @@ from gateway.positions import PositionBoard
 from gateway.rate_limit import AddressLimit
 from gateway.replies import Replies
 from gateway.route_table import Route
+from gateway.router import Router
+from gateway.service_models import ServiceModels
 from gateway.settings import GatewaySettings
 from shared.access import Caller, KeyWatch
+from shared.operations.orders import Orders
 from shared.queue.client import QueueClient
+from shared.resilience.response_cache import ResponseCache
+from shared.services.backends import ServiceBackends
+from shared.services.health import ServiceHealths
+from shared.services.registrations import Registrations
+from shared.services.registry import Registry
 from shared.usage.learning import LearnedEstimates
 
 VERSION = "0.1.0"
@@ -34,12 +42,20 @@ class Services:
     replies: Replies
     keys: KeyWatch
     catalogue: Catalogue
+    registry: Registry
+    backends: ServiceBackends
+    health: ServiceHealths
+    registrations: Registrations
+    models: ServiceModels
+    orders: Orders
+    router: Router
     hosts: ModelHosts
     positions: PositionBoard
     load: LoadView
     estimates: LearnedEstimates
     abandoned: Abandoned
     conversations: Conversations
+    responses: ResponseCache
     keyless: AddressLimit
     metrics: GatewayMetrics
     meter: RequestMeter

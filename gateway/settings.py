@@ -11,15 +11,17 @@ from yarl import URL
 
 from gateway.conversations import MemoryLimits
 from gateway.cors import ANY
+from gateway.routing_settings import RoutingSettings
+from gateway.templates import TemplateTable
 from shared.access import is_loopback
 from shared.queue.admission import DEAD_LETTER_TTL_S, MAX_DEAD_LETTERS, MEMORY_PERCENT, QueueLimits
-from shared.settings import BaseServiceSettings, NameList, Seconds
+from shared.settings import NameList, Seconds
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-class GatewaySettings(BaseServiceSettings):
+class GatewaySettings(RoutingSettings):
     """The gateway's settings. Every limit is finite."""
 
     gateway_host: str = Field(
@@ -99,11 +101,17 @@ class GatewaySettings(BaseServiceSettings):
     ollama_streaming: bool = Field(
         True, description="Whether /api/chat and /api/generate stream when the request does not say; /v1 does not."
     )
-    ollama_default_model: str = Field(
-        "llama3.2", min_length=1, max_length=256, description="Model of /generate and /chat when they name none."
+    ollama_auto_health_check: bool = Field(
+        True, description="Ask every service now and then how it is. Off: only when somebody wants to know."
     )
+    ollama_health_check_interval: Seconds = Field(60.0, ge=1, le=86400, description="How often that is done, seconds.")
     max_prompt_chars: int = Field(
         8000, ge=1, le=MIB, description="Longest prompt of /generate, and message of /chat, characters."
+    )
+    prompt_templates: TemplateTable = Field(
+        default_factory=dict,
+        description="Prompts that /generate and /v1/jobs may be given by name, as JSON, or in YAML as a mapping: "
+        '{"summarise": "Sum up in $words words: $text"}. $$ is a dollar sign.',
     )
     rate_limit_per_minute: int = Field(
         30,
@@ -123,6 +131,12 @@ class GatewaySettings(BaseServiceSettings):
     )
     conversation_max_bytes: int = Field(
         64 * KIB, ge=KIB, le=MIB, description="Bytes that a conversation remembers; the oldest exchanges go first."
+    )
+    response_cache: Literal["never", "on_request", "always"] = Field(
+        "on_request",
+        description="Answer a request from what the same tenant was answered to the same one. on_request: to those who "
+        "ask for it (Cache-Control: max-age=60, or x-arriero-cache: use). always: also to those who say nothing, if "
+        "the request has temperature 0 or a seed, or is for vectors. Private requests, tools, images: never.",
     )
     stream_grace: Seconds = Field(
         1.0,
@@ -161,10 +175,15 @@ class GatewaySettings(BaseServiceSettings):
             parts = urlsplit(origin)
             if origin != ANY and (not parts.scheme or not parts.netloc or parts.path or parts.query):
                 yield f"CORS_ALLOWED_ORIGINS: {origin} is no origin; write scheme, host and port only: https://app:8443."
+        for service in self.services.values():
+            if any(self._is_here(url) for url in service.urls):
+                yield f"SERVICES.{service.name}.urls: that is this gateway, which would ask itself; name another port."
         if self.cors_allow_credentials and ANY in self.cors_allowed_origins:
             yield "CORS_ALLOW_CREDENTIALS: any page could act as its visitor; name the origins instead of *."
-        if "ollama_default_model" in self.model_fields_set:
-            yield from self.outside_allowed("OLLAMA_DEFAULT_MODEL", [self.ollama_default_model])
+
+    def _is_here(self, url: str) -> bool:
+        parts = urlsplit(url)
+        return parts.port == self.gateway_port and is_loopback(parts.hostname or "")
 
     @property
     def on_loopback(self) -> bool:

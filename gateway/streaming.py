@@ -143,10 +143,10 @@ class AnswerStream(ABC):
     def _last_frames(self, event: Ended) -> bytes:
         """The rest and the end. Raises JobFailed, or StreamRestarted when the answer is not what was sent."""
         if event.state is not State.SUCCEEDED:
-            note_end(self._request, self._ticket.job, event)
+            note_end(self._request, self._ticket, event)
         answer = self._ticket.answer(event)
         assert isinstance(answer, TextAnswer)
-        note_end(self._request, self._ticket.job, event, answer)
+        note_end(self._request, self._ticket, event, answer)
         rest = self._splice.finish(answer)
         frames = self._renderer.deltas(rest) if rest else b""
         return frames + self._finish(answer)

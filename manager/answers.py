@@ -8,13 +8,12 @@ from typing import Any
 
 from manager.cleanup import CleanupPlan
 from manager.inventory import HostInventory, by_model
-from manager.orders import Operation
 from manager.scoring import HealthScore
 from shared.model_names import same
+from shared.operations.bodies import error_body, progress_body, result_body
+from shared.operations.orders import Operation
 from shared.usage.figures import Histogram, ModelUsage, OperationUsage
 from shared.usage.figures import by_model as usage_by_model
-from shared.wire.codec import decode_operation_answer
-from shared.wire.operations import HostProgress, OperationProgress
 
 Body = dict[str, Any]
 PERCENTILES = {"p50_seconds": 0.5, "p95_seconds": 0.95, "p99_seconds": 0.99}
@@ -103,7 +102,6 @@ def plan_body(plan: CleanupPlan, *, dry_run: bool, operations: Iterable[str] = (
 def operation_body(operation: Operation) -> Body:
     """An operation as it stands. `host` null: all hosts. Times in Unix seconds."""
     record, ordered = operation.record, operation.record.metadata
-    answer = decode_operation_answer(record.result) if record.result is not None else None
     return {
         "id": record.id,
         "object": "model.operation",
@@ -117,27 +115,7 @@ def operation_body(operation: Operation) -> Body:
         "started_at": record.started_at,
         "finished_at": record.ended_at,
         "attempts": len(record.attempts),
-        "progress": _progress_body(operation.progress),
-        "result": None if answer is None else {"hosts": [asdict(host) for host in answer.hosts]},
-        "error": None if record.error is None else {"code": record.error.code, "message": record.error.message},
-    }
-
-
-def _progress_body(progress: OperationProgress) -> Body:
-    return {
-        **_done(progress.completed_bytes, progress.total_bytes),
-        "hosts": [_host_progress(host) for host in progress.hosts],
-    }
-
-
-def _host_progress(host: HostProgress) -> Body:
-    return {"host": host.host, "status": host.status, **_done(host.completed_bytes, host.total_bytes)}
-
-
-def _done(completed: int, total: int) -> Body:
-    """Bytes; `percent` null while nothing is known of them."""
-    return {
-        "completed": completed,
-        "total": total,
-        "percent": round(100 * completed / total, 1) if total else None,
+        "progress": progress_body(operation.progress),
+        "result": result_body(record),
+        "error": error_body(record),
     }

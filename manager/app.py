@@ -9,26 +9,31 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
+from manager.catalogue_pages import CataloguePages
 from manager.facts import Facts
+from manager.imports import ImportFolder
 from manager.leader import Leadership
 from manager.leading import Leading
 from manager.maintenance import Maintenance
 from manager.metrics import ManagerMetrics
 from manager.operations import Operations
-from manager.orders import TENANT, Orders, models_shard
+from manager.registries.search import Registries
 from manager.routes import Routes
 from manager.settings import ManagerSettings
 from shared.backends.ollama import OllamaBackend
 from shared.background import AWAY, end_task
+from shared.catalogue.table import ModelTable, Place
 from shared.errors import ArrieroError, ErrorRecord
 from shared.jobs import Kind
 from shared.lifecycle import StopSignal, open_logs
+from shared.operations.orders import TENANT, Orders, models_shard
 from shared.pages import PageGuard
 from shared.queue.client import QueueClient
 from shared.queue.connection import connect
 from shared.queue.cron import CronEntry
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.running import RunningJob
+from shared.services.settings import OLLAMA
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.telemetry.logging import logger
 from shared.telemetry.metrics import PAGE_LIMIT_S
@@ -47,6 +52,7 @@ class Manager:
 
     def __init__(self, settings: ManagerSettings) -> None:
         self.settings = settings
+        settings.guard_egress()
         self.metrics = ManagerMetrics()
         self.backends = [OllamaBackend(url) for url in settings.ollama_base_urls]
         self.jobs = QueueClient(connect(settings), settings.queue_shard)
@@ -60,8 +66,13 @@ class Manager:
         self.leadership = Leadership(self.jobs.redis, self.jobs.keys, name=name)
         self._leading = Leading(settings, self.facts, self.orders, self.jobs.keys, self.metrics)
         self.metrics.leader.set_function(lambda: float(self.leadership.is_leader))
+        self.table = ModelTable(self.jobs.redis, self.jobs.keys)
         operations = Operations(
-            {backend.name: backend for backend in self.backends}, self.facts, pulled=self.metrics.pull_bytes
+            {backend.name: backend for backend in self.backends},
+            self.facts,
+            pulled=self.metrics.pull_bytes,
+            imports=ImportFolder(settings.model_import_dir),
+            changed=lambda: self.table.outdated(OLLAMA),
         )
         self.engine = QueueWorker(
             {Kind.MODEL_OP: operations.run},
@@ -78,7 +89,22 @@ class Manager:
                 )
             ],
         )  # fmt: skip
-        self.routes = Routes(settings, self.facts, self.orders, maintenance, self.leadership)
+        self.registries = Registries(
+            {"ollama": settings.ollama_library_url, "huggingface": settings.huggingface_url},
+            self.jobs.redis,
+            self.jobs.keys,
+            off="AIRGAP_MODE is on, so no registry is searched." if settings.airgap_mode else "",
+            timeout_s=settings.registry_timeout,
+            ttl_s=settings.registry_cache_ttl,
+        )
+        listed = next((one.models for one in settings.configured_services if one.name == OLLAMA), ())
+        ours = Place(
+            service=OLLAMA, backends=self.backends, loads=True, limit_s=settings.healthcheck_timeout, listed=listed
+        )
+        self.pages = [
+            *Routes(settings, self.facts, self.orders, maintenance, self.leadership).pages,
+            *CataloguePages(self.table, ours, self.registries).pages,
+        ]
 
     def _settled(self, job: RunningJob, state: str, seconds: float, error: ErrorRecord | None) -> None:
         op = _op_of(job)
@@ -115,8 +141,10 @@ class Manager:
         async with AsyncExitStack() as closing:
             for backend in self.backends:
                 closing.push_async_callback(backend.aclose)
+            closing.push_async_callback(self.registries.aclose)
             for client in (self.jobs, self.queue):
                 closing.push_async_callback(client.aclose)
+            closing.push_async_callback(self.table.stop)
             closing.push_async_callback(self._stop_engine, asyncio.create_task(self.engine.async_run()))
             await self.leadership.start()
             closing.push_async_callback(self.leadership.stop)
@@ -129,7 +157,7 @@ class Manager:
                 self.metrics,
                 self.readiness,
                 refresh=self.refresh,
-                pages=self.routes.pages,
+                pages=self.pages,
                 guard=guard,
                 metrics_enabled=self.settings.metrics_enabled,
             )

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from manager.inventory import HostInventory, ask_hosts
 from manager.memory import machine_memory_bytes, memory_limits
-from manager.orders import Operation, Orders
 from manager.scoring import Evidence, HealthScore, health_score
 from manager.settings import ManagerSettings
 from manager.snapshot import Busy, Place, Sightings, Snapshot, place
 from shared.backends.base import Backend
 from shared.backends.ollama_requests import KeepAlive
 from shared.model_names import same
+from shared.operations.orders import Operation, Orders
 from shared.pins import FOR_EVER_S, Pins
 from shared.queue.client import ANSWER_WITHIN_S, QueueClient
 from shared.queue.connection import within

@@ -9,13 +9,13 @@ from manager.facts import Facts
 from manager.inventory import HostInventory
 from manager.leader import Term, TermOver
 from manager.metrics import ManagerMetrics
-from manager.orders import Orders
 from manager.residency import Unload, decide
 from manager.settings import ManagerSettings
 from manager.snapshot import Snapshot
 from shared.background import AWAY
 from shared.errors import ArrieroError, BadRequest, OperationConflict
 from shared.model_names import same
+from shared.operations.orders import Orders
 from shared.pins import pack_residents
 from shared.queue.keys import Keys
 from shared.telemetry.logging import logger

@@ -8,10 +8,10 @@ from typing import Any
 from manager.cleanup import CleanupPlan, plan_cleanup
 from manager.facts import Facts
 from manager.inventory import HostInventory
-from manager.orders import Orders
 from manager.settings import ManagerSettings
 from shared.errors import ArrieroError
 from shared.model_names import is_allowed, same
+from shared.operations.orders import Orders
 from shared.queue.running import RunningJob
 from shared.telemetry.logging import logger
 from shared.wire.codec import encode

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from prometheus_client import Counter
 
+from manager.imports import ImportFolder
 from manager.progress import Download, Steps
 from shared.backends.base import LoadedModel, ModelInfo
 from shared.backends.ollama import OllamaBackend
@@ -76,16 +77,28 @@ class _Task:
 class Operations:
     """The job function of `model_op`. `hosts` are the model servers by name."""
 
-    def __init__(self, hosts: Mapping[str, OllamaBackend], users: Users, *, pulled: Counter) -> None:
+    def __init__(
+        self,
+        hosts: Mapping[str, OllamaBackend],
+        users: Users,
+        *,
+        pulled: Counter,
+        imports: ImportFolder,
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`changed` is called when models may be elsewhere than before."""
         self._hosts = hosts
         self._users = users
         self._pulled = pulled
+        self._imports = imports
+        self._changed = changed
         self._actions: dict[OperationName, Callable[[_Task], Awaitable[HostOutcome]]] = {
             "pull": self._pull,
             "update": self._update,
             "load": self._load,
             "unload": self._unload,
             "delete": self._delete,
+            "import": self._import,
         }
 
     async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
@@ -109,6 +122,8 @@ class Operations:
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(on_host(name)) for name in names]
+        with suppress(ArrieroError):  # readers look again by themselves before long
+            await self._changed()
         for error in errors.values():
             delay_s = retry_delay_s(error, job.failures, RETRIES, repeatable=True, unit=random.random())
             if delay_s is not None and delay_s < job.time_left_s:
@@ -126,6 +141,15 @@ class Operations:
                 self._pulled.inc(download.add(stage))
                 task.steps.show(task.backend.name, stage.status, download.completed_bytes, download.total_bytes)
         return task.done(download.total_bytes)
+
+    async def _import(self, task: _Task) -> HostOutcome:
+        task.say("reading")
+        weights = await self._imports.weights(task.order.file)
+        stages = task.backend.import_model(task.model, weights, request_id=task.job_id)
+        async with aclosing(stages):
+            async for stage in stages:
+                task.steps.show(task.backend.name, stage.status, stage.completed_bytes, stage.total_bytes)
+        return task.done(weights.size_bytes)
 
     async def _update(self, task: _Task) -> HostOutcome:
         before = await self._installed(task)

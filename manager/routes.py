@@ -14,11 +14,11 @@ from manager.inventory import near_names
 from manager.leader import Leadership
 from manager.leading import missing
 from manager.maintenance import Maintenance
-from manager.orders import Orders, check_model
 from manager.settings import ManagerSettings
 from shared.api_keys import Role
 from shared.errors import BadRequest, ModelInUse, ModelNotFound
 from shared.model_names import same
+from shared.operations.orders import Orders, check_file, check_model
 from shared.pages import CALLER, REQUEST_ID, Handler, Page, json_response, read_body
 from shared.queue.client import ANSWER_WITHIN_S
 from shared.queue.connection import within
@@ -26,13 +26,15 @@ from shared.status_server import now_rfc3339
 from shared.wire.operations import ModelOperation, OperationName
 
 LONGEST_WAIT_S = 30.0
-_OPERATIONS: Sequence[OperationName] = ("pull", "load", "unload", "update", "delete")
+_OPERATIONS: Sequence[OperationName] = ("pull", "import", "load", "unload", "update", "delete")
+_BRINGS: frozenset[OperationName] = frozenset({"pull", "import"})
 _TAKES_AWAY: frozenset[OperationName] = frozenset({"unload", "delete"})
 
 
 class _Order(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     host: str = ""
+    file: str = ""
 
 
 class _Pin(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,9 +132,10 @@ class Routes:
     def _orderer(self, op: OperationName) -> Handler:
         async def order(request: web.Request) -> web.Response:
             fields = await read_body(request, _Order)
-            wanted = ModelOperation(op=op, model=fields.model, host=fields.host)
+            wanted = ModelOperation(op=op, model=fields.model, host=fields.host, file=fields.file)
             check_model(wanted.model, op, self._settings.allowed_models)
-            if op != "pull":
+            check_file(wanted)
+            if op not in _BRINGS:
                 await self._check_there(wanted)
             if op in _TAKES_AWAY:
                 await self._check_unused(wanted)

@@ -57,6 +57,26 @@ class ManagerSettings(BaseServiceSettings):
     model_pull_missing: bool = Field(
         False, description="Download models of MODEL_PRELOAD_LIST that a host does not have, onto every such host."
     )
+    model_import_dir: str = Field(
+        "",
+        description="Folder on the managers' machine below which GGUF files may be imported from. Empty: no imports.",
+    )
+    ollama_library_url: str = Field(
+        "https://ollama.com",
+        pattern=r"^(https?://[^/\s]+.*)?$",
+        description="Where Ollama's library is searched. Empty: it is not. Never in airgap mode.",
+    )
+    huggingface_url: str = Field(
+        "https://huggingface.co",
+        pattern=r"^(https?://[^/\s]+.*)?$",
+        description="Where Hugging Face is searched. Empty: it is not. Never in airgap mode.",
+    )
+    registry_timeout: Seconds = Field(
+        10.0, gt=0, le=60, description="Limit on one question to a registry of models, seconds."
+    )
+    registry_cache_ttl: Seconds = Field(
+        21_600.0, ge=1, le=7 * 86400, description="How long what a registry said is kept, seconds."
+    )
     model_maintenance_hour: int = Field(
         3, ge=0, le=23, description="Hour of the daily maintenance, in UTC: updates and clean-up where switched on."
     )

@@ -44,6 +44,7 @@ COLLECTOR_LIMIT_S = 1.0
 async def sampling(settings: MonitorSettings, queue: QueueClient) -> AsyncIterator[Sampler]:
     """A sampler and its connections to the model servers."""
     async with AsyncExitStack() as closing:
+        settings.guard_egress()
         backends = [OllamaBackend(url) for url in settings.ollama_base_urls]
         for backend in backends:
             closing.push_async_callback(backend.aclose)

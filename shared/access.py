@@ -113,12 +113,15 @@ class KeyWatch:
 
 
 def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
-    """The key in the `Authorization` header; None when there is none. Raises Unauthenticated for anything unclear."""
+    """The key in the `Authorization` header, else in `x-api-key`, where Anthropic's clients have it; None when there is
+    none. Raises Unauthenticated for anything unclear.
+    """
     given: Sequence[str] = headers.getall("Authorization", ())
-    if not given:
-        return None
-    if len(given) != 1:
+    bare: Sequence[str] = headers.getall("x-api-key", ())
+    if len(given) > 1 or len(bare) > 1:
         raise Unauthenticated()
+    if not given:
+        return bare[0] if bare else None
     scheme, _, token = given[0].partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated()
@@ -128,7 +131,7 @@ def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
 async def identify(headers: CIMultiDictProxy[str], keys: KeyWatch, *, on_loopback: bool) -> Caller:
     """The caller, from the key alone. Raises Unauthenticated, or QueueUnavailable while no keys could be read yet."""
     if keys.known and keys.count == 0 and on_loopback:
-        given = headers.get("Authorization", "")
+        given = headers.get("Authorization") or headers.get("x-api-key") or ""
         if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
             return Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
         # The first key was made a moment ago, and here it is: from now on keys count.

@@ -6,11 +6,12 @@
     |   |-- RequestTimeout 408        |-- IdempotencyMismatch 422
     |-- Unauthenticated 401, Forbidden 403, NotFound 404 (JobNotFound, DeadLetterNotFound, RouteNotFound,
     |   ModelNotFound, OperationNotFound), MethodNotAllowed 405
-    |-- OperationConflict 409, ModelInUse 409
+    |-- OperationConflict 409, ModelInUse 409, ServiceConflict 409
     |-- Overloaded 429                shed at the door: too many jobs wait
     |   |-- TenantQueueFull 429         |-- QueueBytesFull 503          |-- QueueTooSlow 503
     |   |-- MemoryPressure 503          `-- DeadlineUnreachable 503
     |-- QueueUnavailable 503          Redis does not answer
+    |-- ServiceUnavailable 503        the service is not configured, or has no key   `-- NoLocalBackend 503
     |-- JobCancelled 409, JobExpired 504, JobLost 503, JobPoisoned 500, PayloadLost 500, UndecodableJob 500,
     |   StreamRestarted 500
     `-- BackendError 502
@@ -52,6 +53,8 @@ class ArrieroError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     trips_breaker: ClassVar[bool] = False
+    quotes: ClassVar[bool] = False
+    """`message` may repeat what was asked, in the words of whoever refused it: for the caller, and for nobody else."""
 
     def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
         self.message = message or " ".join((self.__doc__ or "Internal error.").split())
@@ -167,6 +170,12 @@ class ModelInUse(ArrieroError):
     code, kind, http_status = "model_in_use", "invalid_request_error", 409
 
 
+class ServiceConflict(ArrieroError):
+    """There is another service of that name, or no room for one more."""
+
+    code, kind, http_status = "service_conflict", "invalid_request_error", 409
+
+
 class MethodNotAllowed(ArrieroError):
     """This path does not take that method."""
 
@@ -215,6 +224,18 @@ class QueueUnavailable(ArrieroError):
     """The queue's Redis does not answer. Nothing was accepted; try again shortly."""
 
     code, http_status, retryable = "queue_unavailable", 503, True
+
+
+class ServiceUnavailable(ArrieroError):
+    """The service that was asked for is not available here."""
+
+    code, http_status = "service_unavailable", 503
+
+
+class NoLocalBackend(ServiceUnavailable):
+    """The request is private, and no model host of our own can serve it. Nothing was sent elsewhere."""
+
+    code = "no_local_backend"
 
 
 class JobLost(ArrieroError):
@@ -327,6 +348,7 @@ class BackendRejected(BackendError):
     """The model server refused the request as invalid."""
 
     code, kind, http_status, retryable = "backend_rejected", "invalid_request_error", 400, False
+    quotes = True
 
 
 def _subclasses(cls: type[ArrieroError]) -> list[type[ArrieroError]]:
@@ -334,6 +356,12 @@ def _subclasses(cls: type[ArrieroError]) -> list[type[ArrieroError]]:
 
 
 BY_CODE: dict[str, type[ArrieroError]] = {cls.code: cls for cls in _subclasses(ArrieroError)}
+
+
+def shown(record: ErrorRecord) -> str:
+    """The error's message for logs and operators, without words that may be the caller's."""
+    cls = BY_CODE.get(record.code, ArrieroError)
+    return f"({len(record.message)} characters)" if cls.quotes else record.message
 
 
 def revive(record: ErrorRecord) -> ArrieroError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.errors import ErrorRecord
+from shared.routes import Route
 
 JOB_ID_PREFIX = "job_"
 POISON_CRASHES = 3
@@ -80,13 +81,18 @@ def new_job_id() -> str:
     return JOB_ID_PREFIX + secrets.token_hex(16)
 
 
+def shown_model(model: str, route: Route | None) -> str:
+    """What answers call a job's model."""
+    return model if route is None else route.shown_as or model
+
+
 @dataclass(slots=True, kw_only=True)
 class NewJob:
     """What a gateway hands to `QueueClient.enqueue`."""
 
     kind: Kind
     model: str
-    """The model as asked for."""
+    """The model to ask first, by its own name there, without a service."""
     request: object
     """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation for a change to a
     model."""
@@ -110,9 +116,21 @@ class NewJob:
     metadata: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     """Hash of the request body, to tell a replayed Idempotency-Key from a misused one."""
-    private: bool = False
+    route: Route | None = None
+    """Where it may run, in order; None: the model by its name alone, at the default service."""
+    local_only: bool = False
+    """It must not leave our own machines: no cloud service sees it, whatever fails, and no copy of its answer is
+    kept."""
+    no_store: bool = False
     """No copy of the answer may be kept for, or taken from, the store of answers."""
+    cache_as: str = ""
+    """Name under which the tenant's response cache keeps the answer; empty: it does not."""
     id: str = field(default_factory=new_job_id)
+
+    @property
+    def shown_model(self) -> str:
+        """What answers call the model."""
+        return shown_model(self.model, self.route)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,6 +170,8 @@ class JobRecord:
     attempts: list[Attempt] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     request_id: str = ""
+    route: Route | None = None
+    """Where it may run, as its gateway decided."""
     result: bytes | None = None
     error: ErrorRecord | None = None
     cancel_requested: bool = False
@@ -162,3 +182,8 @@ class JobRecord:
     """The dead letter this job runs again."""
     replayed_as: str = ""
     """The job that ran this dead letter again."""
+
+    @property
+    def shown_model(self) -> str:
+        """What answers call the model."""
+        return shown_model(self.model, self.route)

@@ -84,7 +84,10 @@ def _tolerant(settings_class: type[S]) -> tuple[S | None, list[str]]:
 def sentence(place: Sequence[int | str], message: str) -> str:
     """What pydantic found wrong at a place, with the variable's name."""
     message = message.removeprefix("Value error, ")
-    return f"{str(place[0]).upper()}: {message}" if place else message
+    if not place:
+        return message
+    within = "".join(f".{part}" for part in place[1:] if isinstance(part, str))
+    return f"{str(place[0]).upper()}{within}: {message}"
 
 
 def open_logs(service: str, settings: BaseServiceSettings) -> None:
@@ -99,7 +102,8 @@ def open_logs(service: str, settings: BaseServiceSettings) -> None:
         reason = error.strerror or type(error).__name__
         raise ConfigFault(f"LOG_FILE: {settings.log_file} cannot be written ({reason}); name another file.") from None
     log, layers = logger("settings"), read_layers()
-    for remark in (*milliseconds(type(settings), layers), *misspellings([type(settings)], layers)):
+    odd = (*milliseconds(type(settings), layers), *misspellings([type(settings)], layers))
+    for remark in (*odd, *settings.service_remarks()):
         log.warning("settings.remark", remark=remark)
 
 

@@ -1,4 +1,4 @@
-"""Settings that more than one service reads, and the units they may be written in.
+"""Settings that more than one service reads.
 
 Each service has its own `settings.py` on top of `BaseServiceSettings`. Settings are read once, in `__main__`, and
 handed down.
@@ -6,90 +6,30 @@ handed down.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.model_names import is_allowed
 from shared.secret_files import read_secret_files
+from shared.services.names import TILDE
+from shared.services.settings import ServiceSettings
+
+# Here, too, for whoever writes settings on top of these.
+from shared.setting_types import BARE_MILLISECONDS_FROM as BARE_MILLISECONDS_FROM
+from shared.setting_types import ModelChains as ModelChains
+from shared.setting_types import NameList as NameList
+from shared.setting_types import Ratio as Ratio
+from shared.setting_types import Seconds as Seconds
+from shared.setting_types import is_bare_milliseconds as is_bare_milliseconds
+from shared.setting_types import is_duration as is_duration
+from shared.setting_types import parse_duration_s as parse_duration_s
+from shared.setting_types import parse_ratio as parse_ratio
 from shared.settings_sources import LayeredSource
 
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
-_SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-BARE_MILLISECONDS_FROM = 1000.0
-"""A bare number this large is milliseconds: nobody means a timeout of 300000 s, and older configurations write ms."""
-
-
-def parse_duration_s(value: Any) -> Any:
-    """Seconds from `300s`, `300000ms`, `5m`, or the text of a bare number (seconds below 1000, then milliseconds)."""
-    if not isinstance(value, str):
-        # Numbers come from our own code, defaults among them, and there a second is a second.
-        return value
-    match = _DURATION.match(value)
-    if match is None:
-        raise ValueError("expected a duration such as 300s, 300000ms or 5m")
-    number, unit = float(match[1]), match[2]
-    if unit is None:
-        return number / 1000.0 if number >= BARE_MILLISECONDS_FROM else number
-    return number * _SECONDS_PER[unit]
-
-
-def is_bare_milliseconds(value: Any) -> bool:
-    """Whether `parse_duration_s` takes this text for milliseconds though it does not say so."""
-    match = _DURATION.match(value) if isinstance(value, str) else None
-    return match is not None and match[2] is None and float(match[1]) >= BARE_MILLISECONDS_FROM
-
-
-def is_duration(field: FieldInfo) -> bool:
-    """Whether a settings field holds `Seconds`."""
-    return any(isinstance(mark, BeforeValidator) and mark.func is parse_duration_s for mark in field.metadata)
-
-
-def parse_ratio(value: Any) -> Any:
-    """A share of 0 to 1 from a fraction (`0.85`), a percentage (`85`, above 1), or either with a % sign (`85%`)."""
-    if not isinstance(value, str):
-        # As with durations: our own numbers are in the unit that we reckon in.
-        return value
-    number, percent, _ = value.strip().partition("%")
-    try:
-        amount = float(number)
-    except ValueError:
-        raise ValueError("expected a share such as 0.85, 85 or 85%") from None
-    share = amount / 100 if percent or amount > 1 else amount
-    if not 0 <= share <= 1:
-        raise ValueError("expected a share from 0 to 1, or from 0 to 100%, such as 0.85, 85 or 85%")
-    return share
-
-
-def split_list(value: Any) -> Any:
-    """A list from comma-separated text; a list stays as it is."""
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value
-
-
-def split_chains(value: Any) -> Any:
-    """{"a": ["b", "c"], "d": ["e"]} from `a=b,c;d=e`; a mapping stays as it is."""
-    if not isinstance(value, str):
-        return value
-    chains: dict[str, Any] = {}
-    for entry in filter(None, map(str.strip, value.split(";"))):
-        model, equals, stand_ins = (part.strip() for part in entry.partition("="))
-        if not (model and equals):
-            raise ValueError("expected model=stand-in,stand-in;model=... such as llama3.2=mistral,phi3;llava=bakllava")
-        chains[model] = split_list(stand_ins)
-    return chains
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration_s)]
-Ratio = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_ratio)]
-NameList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
-ModelChains = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(split_chains)]
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -143,7 +83,7 @@ class LayeredSettings(BaseSettings):
         yield from ()
 
 
-class BaseServiceSettings(LayeredSettings):
+class BaseServiceSettings(ServiceSettings, LayeredSettings):
     """What every service reads."""
 
     redis_url: str = Field(
@@ -164,11 +104,6 @@ class BaseServiceSettings(LayeredSettings):
     )
     result_ttl: Seconds = Field(
         86400.0, ge=60, description="How long a finished job and its result stay readable, seconds."
-    )
-    ollama_base_urls: NameList = Field(
-        default_factory=lambda: ["http://localhost:11434"],
-        validation_alias=AliasChoices("ollama_base_urls", "ollama_base_url", "ollama_api_url", "ollama_url"),
-        description="Ollama hosts, comma-separated. Also read as OLLAMA_BASE_URL, OLLAMA_API_URL, OLLAMA_URL.",
     )
     healthcheck_timeout: Seconds = Field(5.0, gt=0, le=60, description="Limit on one health probe, seconds.")
     allowed_models: NameList = Field(
@@ -224,19 +159,20 @@ class BaseServiceSettings(LayeredSettings):
         for entry in self.redis_sentinels:
             if not entry.rpartition(":")[2].isdigit():
                 yield f"REDIS_SENTINELS: {entry} has no port; write host:port, such as {entry}:26379."
-        for url in self.ollama_base_urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-                yield f"OLLAMA_BASE_URLS: {url} is not the address of a host; write it as http://host:11434."
-        if not self.ollama_base_urls:
-            yield "OLLAMA_BASE_URLS: names no host; leave it out for http://localhost:11434."
+        yield from self.service_conflicts()
         yield from self.outside_allowed("FALLBACK_MODELS", self.fallback_models)
+        for service in self.services.values():
+            if service.default_model:
+                own = f"{service.name}{TILDE}{service.default_model}"
+                yield from self.outside_allowed(f"SERVICES.{service.name}.default_model", [own])
         stand_ins = [model for chain in self.fallback_chains.values() for model in chain]
         yield from self.outside_allowed("FALLBACK_CHAINS", dict.fromkeys(stand_ins))
 
     def outside_allowed(self, variable: str, models: Iterable[str]) -> Iterator[str]:
         """A sentence for each of a setting's models that ALLOWED_MODELS shuts out."""
         for model in models:
-            if not is_allowed(model, self.allowed_models):
+            bare = model.partition(TILDE)[2] or model  # the list may speak of one or the other
+            if not (is_allowed(model, self.allowed_models) or is_allowed(bare, self.allowed_models)):
                 yield f"{variable}: {model} is not in ALLOWED_MODELS; add it there, or take it out here."
 
     @property

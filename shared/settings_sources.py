@@ -23,6 +23,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 CONFIG_VARIABLE = "ARRIERO_CONFIG"
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT = "environment"
+ONE_SETTING = frozenset({"prompt_templates", "services"})
+"""Mappings in the YAML file that are one setting's value: what stands in them is no setting by itself."""
 LIKENESS = 0.9
 """From this share of common letters on (difflib's ratio) an unknown name is taken for a misspelt one."""
 
@@ -99,6 +101,11 @@ def read_layers(env_file: str | os.PathLike[str] | None = ".env") -> list[Layer]
     if env_file is not None and Path(env_file).is_file():
         layers.append(Layer.flat(str(env_file), dotenv_values(env_file, encoding="utf-8")))
     return [*layers, *_yaml_layers()]
+
+
+def variable(name: str) -> str:
+    """The value of a variable that a setting names, from the environment, else from `.env`; empty if there is none."""
+    return os.environ.get(name) or dotenv_values(".env", encoding="utf-8").get(name) or ""
 
 
 def find(names: Sequence[str], layers: Iterable[Layer]) -> Given | None:
@@ -181,7 +188,7 @@ def _walk(node: Mapping[Any, Any], above: tuple[str, ...], origin: str) -> Itera
         if value is not None:
             names = tuple("_".join(path[start:]).lower() for start in range(len(path)))
             yield Given(origin, names, ".".join(path), _text(value))
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key not in ONE_SETTING:
             yield from _walk(value, path, origin)
 
 
@@ -194,6 +201,8 @@ def _text(value: Any) -> Any:
             return [_text(item) for item in value]
         case dict():
             return {str(key): _text(item) for key, item in value.items()}
+        case None:
+            return ""
         case _:
             return str(value)
 

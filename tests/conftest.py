@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,6 +19,10 @@ from tests.house.key_leaks import leaked_keys
 from tests.house.redis_server import RedisServer
 
 pytest_plugins = ["tests.house.tracing"]
+
+# Whoever runs the tests may have keys of cloud services, which would switch those on.
+for _name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"):
+    os.environ.pop(_name, None)
 
 # A shell that runs the tests in the background lets SIGINT be ignored, here and in every process started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)

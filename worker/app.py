@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import structlog
 from redis.exceptions import RedisError
 
-from shared.backends.ollama import OllamaBackend
 from shared.jobs import INFERENCE_KINDS
 from shared.lifecycle import StopSignal
 from shared.pins import KeepAlive
@@ -23,13 +22,17 @@ from shared.resilience.answer_cache import AnswerCache
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
 from shared.resilience.circuits import host_circuit
+from shared.resilience.response_cache import ResponseCache
+from shared.services.registrations import Registrations
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.usage.learning import LearnedEstimates
 from shared.usage.reader import UsageReader
 from shared.usage.recorder import UsageRecorder
 from worker.execution import Execution
+from worker.fleet import Fleet
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.itineraries import Itineraries
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 from worker.places import Places
@@ -48,18 +51,30 @@ class WorkerService:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
+        settings.guard_egress()
         self.hosts = Hosts(
-            [OllamaBackend(url, pool_size=settings.worker_concurrency) for url in settings.ollama_base_urls],
             probe_timeout_s=settings.healthcheck_timeout,
             slots=settings.worker_concurrency,
             on_answer=lambda host, model: self.watch.answered(host, model),
         )
+        registry = settings.new_registry()
+        fleet = Fleet(registry, self.hosts, pool_size=settings.worker_concurrency)
+        fleet.follow()
+        log.info("services.in_force", **registry.summary)
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own
         # name.
         worker_id = f"{settings.worker_id}.{os.getpid()}.{secrets.token_hex(2)}"
         keys = Keys(settings.queue_shard)
         # Not the engine's: what waits here must never hold up a claim or a settlement.
         self._redis = connect(settings)
+        self.registrations = Registrations(
+            self._redis,
+            keys,
+            registry,
+            allowed=settings.allow_service_registration,
+            airgap=settings.airgap_mode,
+            on_change=fleet.follow,
+        )
         self.usage = UsageRecorder(self._redis, keys)
         self.estimates = LearnedEstimates(UsageReader(self._redis, keys))
         self.keep_alive = KeepAlive(self._redis, keys, unload_after_s=settings.model_unload_timeout)
@@ -77,6 +92,7 @@ class WorkerService:
         )
         self.guards = Guards(self.breakers, RetryBudget(self._redis, keys, settings.budget_policy))
         self.cache = AnswerCache(self._redis, keys, settings.cache_policy) if settings.answer_cache_enabled else None
+        self.responses = ResponseCache(self._redis, keys, settings.response_cache_policy)
         self.watch = Watch(
             self._redis, keys, self.hosts, worker_id=worker_id, limit_s=settings.healthcheck_timeout,
             is_busy=lambda: self.planner.is_busy or bool(self.engine.running),
@@ -97,9 +113,16 @@ class WorkerService:
             guards=self.guards,
             fallback=settings.fallback_policy,
             cache=self.cache,
+            responses=self.responses,
             stay_s=self.keep_alive.seconds,
-            allowed=settings.allowed_models,
-            places=Places(Slots(Scripts(self._redis, keys)), settings.knobs),
+            itineraries=Itineraries(
+                registry,
+                settings.fallback_policy,
+                allowed=settings.allowed_models,
+                across=settings.enable_fallback,
+                newcomers=settings.allow_service_registration,
+            ),
+            places=Places(Slots(Scripts(self._redis, keys)), self.hosts, settings.knobs),
         )
         self.engine = QueueWorker(
             dict.fromkeys(INFERENCE_KINDS, execution.run),
@@ -152,6 +175,7 @@ class WorkerService:
         # Not installed: the engine's signal handlers come first, the pages stay up through the drain.
         closed = StopSignal()
         serving = asyncio.create_task(pages.serve(self.settings.worker_host, self.settings.worker_port, closed))
+        await self.registrations.start()
         await self.guards.start()
         await self.usage.start()
         await self.estimates.start()
@@ -170,6 +194,8 @@ class WorkerService:
             await self.hosts.aclose()
             if self.cache is not None:
                 await self.cache.aclose()
+            await self.responses.aclose()
+            await self.registrations.stop()
             await self.guards.stop()
             await self.keep_alive.stop()
             await self.estimates.stop()

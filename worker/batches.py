@@ -48,7 +48,7 @@ class EmbeddingBatches:
     async def answer(self, trip: Trip, batch: Batch) -> EmbeddingAnswer:
         """This job's share of the call that it is part of. Raises what the call raises."""
         groups = self._groups.setdefault(batch, {})
-        key = _alike(replace(_asked(trip), inputs=[]))
+        key = _alike(replace(_asked(trip), inputs=[])), trip.itinerary, trip.job.local_only
         group = groups.get(key)
         if group is None:
             group = groups[key] = _Group()
@@ -108,7 +108,7 @@ def _together(members: Sequence[Trip]) -> Trip:
     inputs = [text for trip in members for text in _asked(trip).inputs]
     names = ",".join(trip.job.id for trip in members) if len(members) <= MOST_NAMED else first.job.id
     return Trip(
-        job=first.job, request=replace(_asked(first), inputs=inputs), kind=first.kind, models=first.models, failed=[],
+        job=first.job, request=replace(_asked(first), inputs=inputs), kind=first.kind, itinerary=first.itinerary, failed=[],
         request_id=names,
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def _tell(members: Sequence[Trip], whole: Trip) -> None:
         notes = whole.job.notes
         member.job.notes.backend, member.job.notes.model = notes.backend, notes.model
         member.timeouts, member.is_cut, member.full_wait = whole.timeouts, whole.is_cut, whole.full_wait
-        member.options = whole.options
+        member.options, member.steps, member.absent = whole.options, whole.steps, whole.absent
 
 
 def _shares(members: Sequence[Trip], answer: EmbeddingAnswer) -> list[EmbeddingAnswer]:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.backends.base import CallTimeouts
-from shared.errors import ArrieroError, ModelNotFound
+from shared.errors import ArrieroError, ModelNotFound, NoLocalBackend
 from shared.queue.running import RunningJob
 from shared.resilience.breaker_store import Admission
 from shared.wire.canonical import Request
-from worker.fallback import Route, needs, routes
+from worker.fallback import Leg, Route, needs, routes
 from worker.guards import Guards
 from worker.hosts import Hosts
+from worker.itinerary import Itinerary, Origin, Step
 from worker.places import Places
 
 WAIT_HERE_S = 2.0
@@ -24,25 +25,37 @@ FULL_PAUSE_S = 0.5
 
 @dataclass(slots=True, kw_only=True)
 class Trip:
-    """A job on its way through the plan. `failed` are the counted failures so far, in order."""
+    """A job on its way along its itinerary. `failed` are the counted failures so far, in order."""
 
     job: RunningJob
     request: Request
     kind: str
+    itinerary: Itinerary
     request_id: str = ""
     """What the call is known by to the host; empty: the job's id."""
-    models: Sequence[str]
     failed: list[Route]
     absent: list[Route] = field(default_factory=list)
     """Routes of this run that cannot serve the model."""
     missing: ModelNotFound | None = None
     options: Sequence[Route] = ()
+    steps: dict[Route, Step] = field(default_factory=dict)
+    """Of each option, why it is in the itinerary."""
     timeouts: CallTimeouts | None = None
     """Of the call under way, if it got that far."""
     is_cut: bool = False
     """The job's deadline leaves that call less time in all than such calls are given."""
     full_wait: bool = True
     """That call may be silent for as long as such calls may."""
+
+    @property
+    def why_nothing(self) -> ArrieroError:
+        """The error of a job that nobody could be asked to serve."""
+        return self.missing or (NoLocalBackend() if self.job.local_only else ModelNotFound(param="model"))
+
+    def is_asked(self, route: Route) -> bool:
+        """Whether it is what the job asked for, and no fallback."""
+        step = self.steps[route]
+        return (step.service, step.model) == (self.itinerary.asked.service, self.itinerary.asked.model)
 
     def is_last(self, route: Route, tries: int) -> bool:
         """Whether there is no other place, or no other try, after this one."""
@@ -70,15 +83,15 @@ class NothingFree(Exception):
 
 
 class NothingInstalled(Exception):
-    """No host has any model of the chain."""
+    """No host has any model of the itinerary."""
 
-    def __init__(self, error: ModelNotFound) -> None:
+    def __init__(self, error: ArrieroError) -> None:
         self.error = error
         super().__init__(error.message)
 
 
 class Choice:
-    """Takes the plan's routes in order and asks of each whether it is free."""
+    """Takes the itinerary's routes in order and asks of each whether it is free."""
 
     def __init__(self, hosts: Hosts, guards: Guards, places: Places, *, tries: int) -> None:
         self._places = places
@@ -100,20 +113,20 @@ class Choice:
 
     async def _first_free(self, trip: Trip) -> tuple[float, tuple[Route, Admission] | None]:
         """The first route that is free; else in how many seconds one that is only busy may have room."""
-        hosts = self._hosts.preferred(trip.models[0], trip.job.attempt)
-        hosts.sort(key=lambda host: host != trip.job.host)  # where it has a slot
-        planned = routes(trip.models, hosts, trip.failed, tries=self._tries)
+        legs = self.legs(trip, trip.job.attempt)
+        planned = routes(legs, trip.failed, tries=self._tries, doubted=self._hosts.doubted())
         trip.options = [route for route in planned if route not in trip.absent]
         if not trip.options:
-            raise NothingInstalled(trip.missing or ModelNotFound(param="model"))
-        busy: dict[str, list[float]] = {}
+            raise NothingInstalled(trip.why_nothing)
+        busy: dict[Step, list[float]] = {}
         open_for: list[float] = []
         for route in trip.options:
-            if busy and route.model not in busy:
+            step = trip.steps[route]
+            if busy and step not in busy:
                 break  # waiting a moment for the better model beats a worse one now
             pause_s = self._hosts.pause_s(route.host)
             if pause_s is not None:
-                busy.setdefault(route.model, []).append(pause_s)
+                busy.setdefault(step, []).append(pause_s)
             elif not await self._suits(trip, route):
                 trip.absent.append(route)
             else:
@@ -124,18 +137,44 @@ class Choice:
                     return 0.0, (route, admission)
                 else:
                     self._guards.withdraw(admission)
-                    busy.setdefault(route.model, []).append(0.0)
+                    busy.setdefault(step, []).append(0.0)
         if busy:
             return min(min(pauses) for pauses in busy.values()), None
         if open_for:
             raise NothingFree(min(open_for) + random.uniform(0.0, 0.1), is_broken=True)
-        raise NothingInstalled(trip.missing or ModelNotFound(param="model"))
+        raise NothingInstalled(trip.why_nothing)
+
+    def legs(self, trip: Trip, attempt: int) -> list[Leg]:
+        """The itinerary with the hosts there are now, best first for that attempt. Notes whose step each of them is."""
+        legs = []
+        for step in trip.itinerary.steps:
+            hosts = self._hosts.preferred(step.model, attempt, step.service)
+            hosts.sort(key=lambda host: host != trip.job.host)  # where it has a slot
+            for host in hosts:
+                trip.steps.setdefault(Route(host, step.model), step)
+            if step.origin is Origin.ELSEWHERE:
+                hosts = [host for host in hosts if Route(host, step.model) not in trip.absent]
+            if hosts or step.origin is Origin.ASKED:
+                legs.append(Leg(step.model, hosts))
+        return legs
+
+    async def look_elsewhere(self, trip: Trip) -> None:
+        """Find out which services that nobody named have the model: they are what a failed job may go on at."""
+        asked = [
+            route for route, step in trip.steps.items() if step.origin is Origin.ELSEWHERE and route not in trip.absent
+        ]
+        has = await asyncio.gather(*(self._hosts.has_model(route) for route in asked))
+        trip.absent += [route for route, there in zip(asked, has, strict=True) if not there]
 
     async def _suits(self, trip: Trip, route: Route) -> bool:
-        """Whether a fallback model can take such a request at all, even simplified."""
-        if route.model == trip.request.model or not (needed := needs(trip.request)):
-            return True
-        return needed <= set(await self._hosts.capabilities(route))
+        """Whether it makes sense to ask there: the service is known to have a model that nobody sent to it, a stand-in
+        can take such a request at all, even simplified."""
+        match trip.steps[route].origin:
+            case Origin.ELSEWHERE:
+                return await self._hosts.has_model(route)
+            case Origin.STAND_IN if needed := needs(trip.request):
+                return needed <= set(await self._hosts.capabilities(route))
+        return True
 
     def lacks_model(self, trip: Trip, route: Route, error: ArrieroError) -> bool:
         """Note that the host does not have the model. Nothing was spent on it, and another host may."""
@@ -143,6 +182,6 @@ class Choice:
             return False
         trip.absent.append(route)
         self._hosts.note_missing(route)
-        if trip.missing is None or route.model == trip.request.model:
+        if trip.missing is None or trip.is_asked(route):
             trip.missing = error
         return True

@@ -1,13 +1,13 @@
 """One run of a job: choose where, call a backend, publish what it says, shape the answer, or say why not.
 
 A run makes one counted call. What failed before came with the claim, so the next run, on whatever worker, goes on in
-the plan (`worker.fallback`) where the last one stopped, and one number bounds the calls of a job: the tries.
+the itinerary (`worker.fallback`) where the last one stopped, and one number bounds the calls of a job: the tries.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +20,14 @@ from shared.errors import (
     BackendTimeout,
     JobExpired,
     ModelLoading,
-    ModelNotFound,
     revive,
 )
-from shared.model_names import is_allowed
 from shared.queue.running import HandBack, RetryLater, RunningJob
 from shared.resilience.answer_cache import AnswerCache, digest
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.budget import EMPTY_RETRY_S
+from shared.resilience.response_cache import ResponseCache
+from shared.services.registry import Registry
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
@@ -40,9 +40,11 @@ from shared.wire.codec import decode_error, encode
 from worker.batches import EmbeddingBatches, embed
 from worker.choice import CallFailed, Choice, NothingFree, NothingInstalled, Trip
 from worker.collecting import collect
-from worker.fallback import FallbackPolicy, Route, chain, limits, next_try_s, simplified
+from worker.fallback import FallbackPolicy, Route, limits, next_try_s, simplified
 from worker.guards import Guards
-from worker.hosts import Hosts, Lease
+from worker.hosts import OUR_OLLAMA, Hosts, Lease
+from worker.itineraries import Itineraries
+from worker.itinerary import Origin
 from worker.observation import Observation, ObservedCall
 from worker.places import Places
 from worker.scheduling.policy import Knobs
@@ -72,32 +74,32 @@ class Execution:
         guards: Guards,
         fallback: FallbackPolicy | None = None,
         cache: AnswerCache | None = None,
-        allowed: Collection[str] = (),
         places: Places | None = None,
+        responses: ResponseCache | None = None,
+        itineraries: Itineraries | None = None,
         stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
-        """`stay_s`: how long a model stays in memory after a call, seconds; below 0 for ever."""
+        """`itineraries`: None for Ollama alone. `stay_s`: how long a model stays in memory after a call, seconds; below 0
+        for ever."""
         self._hosts = hosts
         self._timeouts = timeouts
         self._policy = policy
         self._observe = observation
         self._fallback = fallback or FallbackPolicy()
         self._guards = guards
-        self._choice = Choice(hosts, guards, places or Places(None, Knobs()), tries=policy.tries)
+        self._choice = Choice(hosts, guards, places or Places(None, hosts, Knobs()), tries=policy.tries)
         self._batches = EmbeddingBatches(self._call_one)
         self._cache = cache
-        self._allowed = allowed
+        self._responses = responses
+        self._itineraries = itineraries or Itineraries(Registry([OUR_OLLAMA]), self._fallback)
         self._stay_s = stay_s
 
     async def run(self, ctx: dict[str, Any], job: RunningJob) -> bytes:
         """The canonical answer in msgpack. Raises RetryLater, HandBack, or the error that ends the job."""
         self._observe.claimed(job)
         request = job.request()
-        if not is_allowed(request.model, self._allowed):
-            # A gateway with other settings, or a replay, let it in.
-            raise ModelNotFound("ALLOWED_MODELS of the worker does not have the job's model.", param="model")
         trip = Trip(
-            job=job, request=request, models=chain(request, self._fallback), failed=_failures(job), kind=job.kind
+            job=job, request=request, itinerary=self._itineraries.of(job, request), failed=_failures(job), kind=job.kind
         )
         try:
             if job.batch is not None and not trip.failed:
@@ -144,7 +146,7 @@ class Execution:
                 verdict = stopped
                 raise
             finally:
-                ask = self._hosts.asks_loaded(route.host)
+                ask = self._hosts.asks_loaded(route)
                 under_way = self._hosts.under_way(route)
                 self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait, under_way=under_way)
 
@@ -155,37 +157,43 @@ class Execution:
 
     async def _ask(self, trip: Trip, route: Route) -> Answer:
         job, request = trip.job, trip.request
-        is_fallback = route.model != request.model
+        step = trip.steps[route]
+        is_stand_in = step.origin is Origin.STAND_IN
+        usual = self._hosts.timeouts(route, self._timeouts)
         left = job.time_left_s
         if left <= 0:
             raise JobExpired
         timeouts = limits(
-            self._timeouts, left, self._fallback, margin_s=DEADLINE_MARGIN_S, is_fallback=is_fallback,
+            usual, left, self._fallback, margin_s=DEADLINE_MARGIN_S, is_fallback=is_stand_in,
             is_last=trip.is_last(route, self._policy.tries),
         )  # fmt: skip
-        usual_s = min(self._timeouts.total_s, self._fallback.timeout_s) if is_fallback else self._timeouts.total_s
+        usual_s = min(usual.total_s, self._fallback.timeout_s) if is_stand_in else usual.total_s
         trip.timeouts, trip.is_cut = timeouts, timeouts.total_s < usual_s
-        trip.full_wait = timeouts.first_byte_s >= self._timeouts.first_byte_s
-        if is_fallback:
+        trip.full_wait = timeouts.first_byte_s >= usual.first_byte_s
+        if is_stand_in:
             capabilities = await self._hosts.capabilities(route)
             request = simplified(request, route.model, self._fallback, capabilities)
         job.notes.backend, job.notes.model = route.host, route.model
         # The manager decides how long models stay, not the caller.
-        request = replace(request, keep_alive=self._stay_s(route.model))
-        with self._hosts.lease(route) as lease, self._observe.call(job, request) as seen:
+        request = replace(request, model=step.model, keep_alive=self._stay_s(step.model))
+        with self._hosts.lease(route, local_only=job.local_only) as lease, self._observe.call(job, request) as seen:
             try:
                 answer = await self._call(lease, trip, request, timeouts, seen)
             except BackendTimeout as error:
                 if _ran_out_of_time(error, trip):
                     seen.out_of_time()
                 raise
-        answer.backend = route.host
-        if is_fallback and isinstance(answer, TextAnswer):
-            answer.fallback_from = trip.request.model
-            self._observe.fell_back("model")
+        answer.backend, answer.service = route.host, step.service
+        asked = trip.itinerary.asked
+        if not trip.is_asked(route):
+            if isinstance(answer, TextAnswer):
+                answer.fallback_from = asked.model if step.service == asked.service else asked.qualified
+            self._observe.fell_back("model" if step.service == asked.service else "service", asked, step)
         elif trip.failed and trip.failed[-1].host != route.host:
-            self._observe.fell_back("host")
+            self._observe.fell_back("host", asked, step)
         self._remember(trip, answer)
+        if self._responses is not None and trip.is_asked(route):
+            self._responses.keep(job, answer)
         return answer
 
     @staticmethod
@@ -217,10 +225,12 @@ class Execution:
                 return cached
             raise self._hand_back(trip, job.time_left_s + PAST_DEADLINE_S, "no time left") from error
         trip.failed.append(failed.route)
-        hosts = self._hosts.preferred(failed.route.model, job.attempt + 1)
+        await self._choice.look_elsewhere(trip)
+        legs = self._choice.legs(trip, job.attempt + 1)
         delay_s = next_try_s(
-            error, trip.failed, trip.models, hosts, self._policy, repeatable=repeatable, unit=random.random()
-        )
+            error, trip.failed, legs, self._policy, repeatable=repeatable, unit=random.random(),
+            doubted=self._hosts.doubted(),
+        )  # fmt: skip
         if delay_s is not None and delay_s < job.time_left_s:
             self._unsay(job)
             raise RetryLater(error, delay_s) from error
@@ -242,7 +252,7 @@ class Execution:
     # -- cached answers ---------------------------------------------------------------------------------------------
 
     def _digest(self, trip: Trip) -> str | None:
-        return digest(trip.job.tenant, trip.kind, trip.request, private=trip.job.private)
+        return digest(trip.job.tenant, trip.kind, trip.request, no_store=trip.job.no_store or trip.job.local_only)
 
     def _remember(self, trip: Trip, answer: Answer) -> None:
         if self._cache is not None and isinstance(answer, TextAnswer) and (name := self._digest(trip)) is not None:
@@ -254,7 +264,7 @@ class Execution:
         answer = await self._cache.get(name)
         if answer is not None:
             self._unsay(trip.job)
-            self._observe.fell_back("cache")
+            self._observe.fell_back("cache", trip.itinerary.asked)
         return answer
 
 
@@ -274,7 +284,7 @@ def _ran_out_of_time(error: ArrieroError, trip: Trip) -> bool:
 
 def _blamed(error: ArrieroError, route: Route, trip: Trip) -> ArrieroError:
     """What ends the job. A fallback model's refusal says nothing about the caller's request: its first failure does."""
-    if isinstance(error, BackendRejected) and route.model != trip.request.model:
+    if isinstance(error, BackendRejected) and not trip.is_asked(route):
         for notes in trip.job.past:
             record = decode_error(notes.error)
             if record is not None:

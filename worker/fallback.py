@@ -2,7 +2,8 @@
 
 The order, within one deadline and one budget of tries for all of it:
   1. the model asked for, on the host where it has failed least; among equals the least busy
-  2. the next model of its chain, simplified: smaller context and output, no tools unless it has them, less time
+  2. the next model of its itinerary (`worker.itinerary`); a stand-in is simplified: smaller context and output, no tools unless
+     it has them, less time
   3. a cached answer (see `shared.resilience.answer_cache`)
 Embeddings stay with their model: vectors of two models do not mix. So do raw prompts, written for its template, and
 orders to load it.
@@ -37,6 +38,17 @@ class Route:
     model: str
 
 
+@dataclass(slots=True, frozen=True)
+class Leg:
+    """One model of an itinerary, with the hosts that may have it in order of preference."""
+
+    model: str
+    hosts: Sequence[str]
+
+    def has(self, route: Route) -> bool:
+        return route.model == self.model and route.host in self.hosts
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class FallbackPolicy:
     """`models` is every model's chain, unless `chains` has one of its own. Times in seconds, lengths in tokens."""
@@ -49,10 +61,13 @@ class FallbackPolicy:
     timeout_s: float = 60.0
 
 
-def chain(request: Request, policy: FallbackPolicy) -> list[str]:
-    """The models that may answer, the one asked for first, none twice, at most `MAX_MODELS`."""
-    asked = request.model
-    if not policy.enabled or _is_for_one_model(request):
+def chain(request: Request, policy: FallbackPolicy, asked: str = "") -> list[str]:
+    """The models that may answer, the one asked for first, none twice, at most `MAX_MODELS`.
+
+    `asked`: its name without a service, where the request's own has one.
+    """
+    asked = asked or request.model
+    if not policy.enabled or is_for_one_model(request):
         return [asked]
     own = next((models for name, models in policy.chains.items() if same(name) == same(asked)), None)
     wanted = {same(model): model for model in (policy.models if own is None else own)}
@@ -60,7 +75,8 @@ def chain(request: Request, policy: FallbackPolicy) -> list[str]:
     return [asked, *wanted.values()][:MAX_MODELS]
 
 
-def _is_for_one_model(request: Request) -> bool:
+def is_for_one_model(request: Request) -> bool:
+    """Whether no other model can stand in."""
     match request:
         case ChatRequest():
             return not request.messages
@@ -76,15 +92,18 @@ def turn(models: int, failures: int, tries: int) -> int:
     return min(models - 1, max(0, failures - (tries - kept) + 1))
 
 
-def routes(models: Sequence[str], hosts: Sequence[str], failed: Sequence[Route], *, tries: int) -> list[Route]:
+def routes(legs: Sequence[Leg], failed: Sequence[Route], *, tries: int, doubted: Collection[str] = ()) -> list[Route]:
     """Every place that may serve the job now, best first, each once.
 
-    `hosts` come in order of preference. Models before the one whose turn it is come last: they are for when no later
-    one can be asked at all.
+    Models before the one whose turn it is come last: they are for when no later one can be asked at all. Of the later
+    ones, those come first that have a host which was not lost a moment ago (`doubted`): a stand-in is of no use where
+    nobody answers.
     """
-    first = turn(len(models), len(failed), tries)
-    ordered = [*models[first:], *models[:first]]
-    return [Route(host, model) for model in ordered for host in _by_failures(hosts, model, failed)]
+    first = turn(len(legs), len(failed), tries)
+    later = sorted(legs[first:], key=lambda leg: first > 0 and all(host in doubted for host in leg.hosts))
+    return [
+        Route(host, leg.model) for leg in (*later, *legs[:first]) for host in _by_failures(leg.hosts, leg.model, failed)
+    ]
 
 
 def _by_failures(hosts: Sequence[str], model: str, failed: Sequence[Route]) -> list[str]:
@@ -95,12 +114,12 @@ def _by_failures(hosts: Sequence[str], model: str, failed: Sequence[Route]) -> l
 def next_try_s(
     error: ArrieroError,
     failed: Sequence[Route],
-    models: Sequence[str],
-    hosts: Sequence[str],
+    legs: Sequence[Leg],
     policy: RetryPolicy,
     *,
     repeatable: bool,
     unit: float,
+    doubted: Collection[str] = (),
 ) -> float | None:
     """Seconds until the next try; None when there is to be none.
 
@@ -109,10 +128,10 @@ def next_try_s(
     only where the next try goes to the same host.
     """
     here = failed[-1]
-    may_move = error.retryable or isinstance(error, BackendMisconfigured) or _is_fallbacks_own(error, here, models)
+    may_move = error.retryable or isinstance(error, BackendMisconfigured) or _is_fallbacks_own(error, here, legs)
     if not (repeatable and may_move) or len(failed) >= policy.tries:
         return None
-    best = routes(models, hosts, failed, tries=policy.tries)[0]
+    best = next(iter(routes(legs, failed, tries=policy.tries, doubted=doubted)), here)
     if best not in failed:
         # Elsewhere nobody needs a rest; the tries bound how often this can be said.
         return (error.retry_after_s or 0.0) if best.host == here.host else 0.0
@@ -121,9 +140,9 @@ def next_try_s(
     return retry_delay_s(error, len(failed) - 1, policy, repeatable=True, unit=unit)
 
 
-def _is_fallbacks_own(error: ArrieroError, here: Route, models: Sequence[str]) -> bool:
+def _is_fallbacks_own(error: ArrieroError, here: Route, legs: Sequence[Leg]) -> bool:
     """A refusal by a model that the caller did not ask for is not the caller's mistake."""
-    return isinstance(error, BackendRejected) and here.model != models[0]
+    return isinstance(error, BackendRejected) and not legs[0].has(here)
 
 
 def needs(request: Request) -> frozenset[str]:

@@ -112,7 +112,7 @@ class WorkerMetrics(Metrics):
         )
         self.fallbacks = Counter(
             "llm_worker_fallbacks_total",
-            "Jobs served by another host than first tried, by another model, or from the cache.",
+            "Jobs served by another host than first tried, by another model or service, or from the cache.",
             ["worker_id", "step"],
             registry=r,
         )

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import structlog
 
-from shared.errors import ArrieroError, ErrorRecord, JobExpired, ModelNotFound
+from shared.errors import ArrieroError, ErrorRecord, JobExpired, ModelNotFound, shown
 from shared.queue.running import RunningJob
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView, split_name
@@ -21,6 +21,7 @@ from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
 from shared.usage.sizes import size_of
 from shared.wire.canonical import EmbeddingAnswer, Request, TextAnswer, Timings, Usage
+from worker.itinerary import Step
 from worker.metrics import WorkerMetrics
 
 log = structlog.get_logger()
@@ -76,9 +77,10 @@ class Observation:
         circuit, host = split_name(name)
         self.metrics.circuit_changes.labels(self._worker, self.metrics.circuits.label(circuit), host, state).inc()
 
-    def fell_back(self, step: str) -> None:
-        """A job was served by other means than asked: another `host`, another `model`, the `cache`."""
-        self.metrics.fallbacks.labels(self._worker, step).inc()
+    def fell_back(self, means: str, asked: Step, served: Step | None = None) -> None:
+        """A job was served by other means than asked: another `host`, `model` or `service`, the `cache`."""
+        self.metrics.fallbacks.labels(self._worker, means).inc()
+        log.info("job.fell_back", means=means, asked=asked.qualified, served=served and served.qualified)
 
     def answered(self, job: RunningJob, usage: Usage, timings: Timings) -> None:
         job.usage = usage
@@ -96,7 +98,8 @@ class Observation:
         self.metrics.requests.labels(self._worker, model, status).inc()
         self.metrics.duration.labels(self._worker, model).observe(seconds)
         if error is not None and error.code and state not in ("cancelled", "queued"):
-            log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=error.message)
+            said = error.message if self._log_prompts else shown(error)
+            log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=said)
         elif is_sampled(job.id, self._sample_rate):
             log.info("job.settled", **_figures(job, state, seconds))
         elif log.is_enabled_for(logging.DEBUG):

@@ -33,6 +33,11 @@ class Pace:
         """Calls it may have in flight."""
         return int(self._limit)
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it was lost, and has not answered a call that began since."""
+        return self._doubted_after is not None
+
     def pause_s(self, now: float) -> float:
         """Seconds until it may be called again; 0 when it may now."""
         return max(0.0, self._paused_until - now)

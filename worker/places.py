@@ -8,14 +8,16 @@ from shared.queue.running import RunningJob
 from shared.queue.slots import Slots
 from shared.wire.canonical import EmbeddingRequest, Request
 from worker.fallback import Route
+from worker.hosts import Hosts
 from worker.scheduling.policy import Knobs
 
 
 class Places:
     """Asked before each call. Without slots, for workers that run jobs without a plan, every place is free."""
 
-    def __init__(self, slots: Slots | None, knobs: Knobs) -> None:
+    def __init__(self, slots: Slots | None, hosts: Hosts, knobs: Knobs) -> None:
         self._slots = slots
+        self._hosts = hosts
         self._knobs = knobs
 
     async def hold(self, job: RunningJob, route: Route, request: Request) -> bool:
@@ -24,10 +26,11 @@ class Places:
             return True
         embeds = isinstance(request, EmbeddingRequest)
         options = request.options if isinstance(request, EmbeddingRequest) else request.sampling.options
-        unit = unit_of(route.model, options if route.model == request.model else None)
+        service = self._hosts.service_of(route.host).name
+        unit = unit_of(route.model, options if route.model == request.model else None, service)
         if (job.host, job.unit) == (route.host, unit):
             return True
-        calls = self._knobs.embedding_calls if embeds else self._knobs.unit_calls
+        calls = self._knobs.limit(unit, embeds=embeds)
         try:
             return await self._slots.move(
                 job, route.host, unit, unit_calls=calls, host_calls=self._knobs.host_calls

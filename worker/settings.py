@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.backends.base import CallTimeouts
 from shared.jobs import Priority
-from shared.resilience.answer_cache import CachePolicy
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.budget import BudgetPolicy
@@ -119,6 +119,18 @@ class WorkerSettings(BaseServiceSettings):
         64 * 1024 * 1024, ge=1024, description="Limit on all kept answers together, bytes."
     )
     answer_cache_max_answer_bytes: int = Field(256 * 1024, ge=64, description="Longer answers are not kept, bytes.")
+    response_cache_ttl: Seconds = Field(
+        3600.0, ge=1, le=604800, description="How long the response cache (RESPONSE_CACHE) keeps an answer, seconds."
+    )
+    response_cache_max_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="Limit on what it keeps of one tenant, bytes; the oldest goes first."
+    )
+    response_cache_max_answers: int = Field(
+        10_000, ge=1, le=1_000_000, description="Answers that it keeps of one tenant; the oldest go first."
+    )
+    response_cache_max_answer_bytes: int = Field(
+        256 * 1024, ge=64, description="Answers that are longer do not go into it, bytes."
+    )
 
     enable_circuit_breaker: bool = Field(
         True, description="Stop calling hosts and models that keep failing, until a single call has shown them well."
@@ -168,6 +180,15 @@ class WorkerSettings(BaseServiceSettings):
                 f"ANSWER_CACHE_MAX_ANSWER_BYTES: {self.answer_cache_max_answer_bytes} is more than the whole cache, "
                 f"ANSWER_CACHE_MAX_BYTES, {self.answer_cache_max_bytes}; lower it, or raise that one."
             )
+
+    @property
+    def response_cache_policy(self) -> CachePolicy:
+        return CachePolicy(
+            ttl_s=self.response_cache_ttl,
+            max_bytes=self.response_cache_max_bytes,
+            max_answers=self.response_cache_max_answers,
+            max_answer_bytes=self.response_cache_max_answer_bytes,
+        )
 
     @property
     def breaker_policy(self) -> BreakerPolicy:

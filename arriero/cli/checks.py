@@ -5,6 +5,7 @@ Each finding names the section there that says more; `tests/arriero/test_doctor.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 1 << 30
 LEAST_REDIS_MAJOR = 7
+LEAST_OLLAMA = (0, 5)
+"""From here on answers follow a JSON schema."""
+LEAST_DOCKER, LEAST_COMPOSE = (20, 10), (2, 24)
+"""What docs/deployment.md asks for."""
 ARQ = "0.28.0"
 LONG_WAIT_S = 60.0
 MEMORY_WARN, MEMORY_FAIL = 0.8, 0.95
@@ -70,6 +75,20 @@ def installation(arq: str | None) -> Iterator[Finding]:
     good = arq == ARQ
     remedy = "" if good else f"the queue needs exactly {ARQ}: make setup"
     yield Finding(Section.INSTALLATION, "arq", "ok" if good else "fail", arq or "not installed", remedy)
+
+
+def containers(docker: str, compose: str) -> Iterator[Finding]:
+    """Of Docker and its Compose: their versions; empty: not there, which is no fault."""
+    for what, found, least in (("Docker", docker, LEAST_DOCKER), ("Docker Compose", compose, LEAST_COMPOSE)):
+        good = not found or is_at_least(found, least)
+        remedy = "" if good else f"{'.'.join(map(str, least))} or later is needed for make up"
+        detail = found or "none; only containers need it"
+        yield Finding(Section.INSTALLATION, what, "ok" if good else "warn", detail, remedy)
+
+
+def is_at_least(version: str, least: tuple[int, ...]) -> bool:
+    """Whether `v2.24.1-rc1`, by its leading numbers, is not older."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[: len(least)]) >= least
 
 
 def configuration(faults: Sequence[str], remarks: Sequence[str]) -> Iterator[Finding]:
@@ -145,14 +164,18 @@ def _waiting(stats: QueueStats) -> Finding:
     return Finding(Section.STUCK, "waiting jobs", "warn", detail, remedy)
 
 
-def ollama(url: str, models: Sequence[str] | None) -> Finding:
-    """`models` None: it does not answer."""
+def ollama(url: str, models: Sequence[str] | None, version: str = "") -> Finding:
+    """`models` None: it does not answer. `version` empty: it does not say."""
     if models is None:
         remedy = "start it: `ollama serve`; `make run` simulates one; OLLAMA_BASE_URLS says where they are"
         return Finding(Section.OLLAMA, f"Ollama {url}", "warn", "does not answer", remedy)
+    if version and not is_at_least(version, LEAST_OLLAMA):
+        remedy = f"{'.'.join(map(str, LEAST_OLLAMA))} or later is needed; install a newer one"
+        return Finding(Section.OLLAMA, f"Ollama {url}", "warn", version, remedy)
+    detail = f"{version}; " if version else ""
     if not models:
-        return Finding(Section.MODELS, f"Ollama {url}", "warn", "no models", "arriero models pull llama3.2")
-    return Finding(Section.MODELS, f"Ollama {url}", "ok", ", ".join(models[:5]))
+        return Finding(Section.MODELS, f"Ollama {url}", "warn", detail + "no models", "arriero models pull llama3.2")
+    return Finding(Section.MODELS, f"Ollama {url}", "ok", detail + ", ".join(models[:5]))
 
 
 def service(name: str, url: str, state: str, detail: str) -> Finding:

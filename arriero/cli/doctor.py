@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +38,7 @@ def doctor(as_json: Json = False) -> None:
     settings = StackSettings()
     look: list[Callable[[], Iterator[Finding]]] = [
         _installation,
+        _containers,
         _configuration,
         lambda: _disk(settings),
         lambda: _redis(settings),
@@ -70,6 +73,22 @@ def _installation() -> Iterator[Finding]:
     except PackageNotFoundError:
         arq = None
     yield from checks.installation(arq)
+
+
+def _containers() -> Iterator[Finding]:
+    docker = _version_of("docker", "version", "--format", "{{.Client.Version}}")
+    yield from checks.containers(docker, _version_of("docker", "compose", "version", "--short") if docker else "")
+
+
+def _version_of(*command: str) -> str:
+    """What a program says its version is; empty where there is none, or it says something else."""
+    try:
+        # Its status does not matter: without a running daemon `docker version` fails, and still tells its own.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LOOK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = done.stdout.strip()
+    return found if re.fullmatch(r"v?\d+\.\d+\S*", found) else ""
 
 
 def _configuration() -> Iterator[Finding]:
@@ -129,10 +148,12 @@ def _ollama(settings: StackSettings) -> Iterator[Finding]:
 
 def _ask_ollama(url: str) -> Finding:
     try:
-        models = httpx.get(url + "/api/tags", timeout=LOOK_S, trust_env=False).json().get("models") or []
+        with httpx.Client(timeout=LOOK_S, trust_env=False) as http:
+            models = http.get(url + "/api/tags").json().get("models") or []
+            version = http.get(url + "/api/version").json().get("version") or ""
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
         return checks.ollama(url, None)
-    return checks.ollama(url, [str(model.get("name")) for model in models])
+    return checks.ollama(url, [str(model.get("name")) for model in models], str(version))
 
 
 def _services() -> Iterator[Finding]:

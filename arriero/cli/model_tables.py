@@ -13,6 +13,7 @@ from arriero.cli.output import clock, console, print_table, seconds, size, statu
 Body = Mapping[str, Any]
 """What the manager's pages send."""
 GOOD_SCORE, FAIR_SCORE = 80, 50
+SHOWN_TAGS = 6
 
 
 def print_models(models: Sequence[Body], hosts: Sequence[Body]) -> None:
@@ -23,10 +24,11 @@ def print_models(models: Sequence[Body], hosts: Sequence[Body]) -> None:
             console().print(f"[red]{escape(host['host'])}[/] is not counted: {escape(host['error'])}")
 
 
-def print_model(model: Body, usage: Sequence[Body], parts: Sequence[Body]) -> None:
-    """One model with its use by host and operation, and what its score is made of."""
+def print_model(model: Body, record: Body | None, usage: Sequence[Body], parts: Sequence[Body]) -> None:
+    """One model: its record in the catalogue, its use by host and operation, and what its score is made of."""
     rows = [
         ("model", escape(model["name"])),
+        *(_facts(record) if record else ()),
         ("size", size(model["size_bytes"])),
         ("installed on", _names(model["installed_on"])),
         ("loaded on", _names(model["loaded_on"])),
@@ -43,6 +45,37 @@ def print_model(model: Body, usage: Sequence[Body], parts: Sequence[Body]) -> No
         console().print()
         columns = ("host", "operation", "calls", "failed", "p50", "p95", "p99", "tokens in", "tokens out")
         print_table(columns, [_use(*row) for row in used])
+
+
+def print_search(answer: Body) -> None:
+    """What outside registries have, each registry's models in its own order."""
+    columns = ("model", "registry", "kind", "parameters", "downloads", "likes", "tags")
+    print_table(columns, [_hit(model) for model in answer["models"]])
+    if not answer["models"]:
+        console().print("nothing found")
+    for error in answer["errors"]:
+        console().print(f"[red]{escape(error['registry'])}[/] is not in this list: {escape(error['message'])}")
+
+
+def print_found(models: Sequence[Body]) -> None:
+    """A model that is not installed, as registries have it."""
+    for model in models:
+        rows = [
+            ("model", escape(model["id"])),
+            ("registry", model["registry"]),
+            ("kind", _kind(model["guessed"])),
+            ("parameters", _many(model["guessed"]["parameters"])),
+            ("downloads", _many(model["downloads"])),
+            ("likes", _many(model["likes"])),
+            ("trend", _many(model["trend"])),
+            ("tags", escape(", ".join(model["tags"])) or "-"),
+            ("created", model["created_at"] or "-"),
+            ("updated", escape(model["updated"]) or "-"),
+            ("page", escape(model["url"])),
+            ("about", escape(model["description"]) or "-"),
+        ]
+        print_table(("", ""), rows)
+        console().print(f"not installed: arriero models pull {escape(model['pull_name'])}\n")
 
 
 def print_operations(operations: Sequence[Body]) -> None:
@@ -70,6 +103,42 @@ def print_plan(plan: Body) -> None:
         ("keep", "host", "because"), [tuple(map(escape, (k["model"], k["host"], k["reason"]))) for k in plan["kept"]]
     )
     console().print(f"\nfrees {size(plan['freed_bytes'])}" if rows else "\nnothing to delete")
+
+
+def _facts(record: Body) -> list[tuple[str, str]]:
+    """What a model is: told by its server, else guessed from its name."""
+    return [
+        ("kind", _kind(record)),
+        ("architecture", escape(record["architecture"]) or "-"),
+        ("quantization", escape(record["quantization"]) or "-"),
+        ("parameters", _many(record["parameters"])),
+        ("context", f"{record['max_tokens']} tokens" if record["max_tokens"] else "-"),
+    ]
+
+
+def _kind(record: Body) -> str:
+    """Such as `llm: coding, tooling`."""
+    flags = [flag for flag in ("instructed", "coding", "tooling") if record[flag]]
+    return f"{record['type']}: {', '.join(flags)}" if flags else str(record["type"])
+
+
+def _hit(model: Body) -> tuple[str, ...]:
+    counts = (_many(model["guessed"]["parameters"]), _many(model["downloads"]), _many(model["likes"]))
+    return (escape(model["pull_name"]), model["registry"], _kind(model["guessed"]), *counts, _few(model["tags"]))
+
+
+def _few(tags: Sequence[str]) -> str:
+    return escape(", ".join(tags[:SHOWN_TAGS])) + (", ..." if len(tags) > SHOWN_TAGS else "") if tags else "-"
+
+
+def _many(count: float | None) -> str:
+    """In thousands, millions and billions: `3.2B`."""
+    if not count:
+        return "-" if count is None else "0"
+    for unit, each in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= each:
+            return f"{count / each:.3g}{unit}"
+    return f"{count:g}"
 
 
 def _row(model: Body) -> tuple[str, ...]:

@@ -42,24 +42,70 @@ def list_(as_json: Json = False, url: Url = "") -> None:
 
 @app.command()
 def show(name: Model, as_json: Json = False, url: Url = "") -> None:
-    """One model: its places, its use by host and operation, and the parts of its score."""
+    """One model: what it is, its places, its use by host and operation, and the parts of its score.
+
+    Of one that is not installed, what an earlier `models search` found.
+    """
     with Daemon("manager", url) as manager:
         found = [model for model in manager.get("/models")["models"] if same(model["name"]) == same(name)]
+        about = manager.get("/models/about", name=name)
+        if not found and about["found"]:
+            print_json(about) if as_json else model_tables.print_found(about["found"])
+            return
         if not found:
-            raise CommandFailed(f"no host has {name}: `arriero models list` shows what there is, `models pull` gets it")
+            raise CommandFailed(
+                f"no host has {name}: `arriero models list` shows what there is, `models search` what there could be, "
+                "`models pull` gets it"
+            )
         usage = [entry for entry in manager.get("/models/usage")["models"] if same(entry["model"]) == same(name)]
         scores = [score for score in manager.get("/models/scores")["scores"] if same(score["model"]) == same(name)]
     score = scores[0] if scores else None
     if as_json:
-        print_json({**found[0], "usage": usage, "score_parts": score["parts"] if score else []})
+        print_json({**found[0], **about, "usage": usage, "score_parts": score["parts"] if score else []})
     else:
-        model_tables.print_model(found[0], usage, score["parts"] if score else [])
+        record = about["installed"][0] if about["installed"] else None
+        model_tables.print_model(found[0], record, usage, score["parts"] if score else [])
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Part of a name, such as qwen or embed.")],
+    registry: Annotated[str, typer.Option("--registry", help="ollama or huggingface; default: both.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=50, help="Most models of each registry.")] = 20,
+    as_json: Json = False,
+    url: Url = "",
+) -> None:
+    """Search Ollama's library and Hugging Face for models. Not in airgap mode."""
+    wanted = {"registry": registry} if registry else {}
+    with Daemon("manager", url) as manager:
+        answer = manager.get("/models/search", text=text, limit=str(limit), **wanted)
+    if as_json:
+        print_json(answer)
+    else:
+        model_tables.print_search(answer)
+    if answer["errors"]:
+        raise typer.Exit(EXIT_DEGRADED)
 
 
 @app.command()
 def pull(name: Model, host: Host = "", wait: Wait = True, as_json: Json = False, url: Url = "") -> None:
     """Download a model, or bring it up to date, and show how far it is."""
     _order("pull", name, host, wait=wait, as_json=as_json, url=url)
+
+
+@app.command("import")
+def import_(
+    name: Model,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A GGUF file, as its path below the manager's MODEL_IMPORT_DIR.")
+    ],
+    host: Host = "",
+    wait: Wait = True,
+    as_json: Json = False,
+    url: Url = "",
+) -> None:
+    """Make a model of a weights file."""
+    _order("import", name, host, file=file, wait=wait, as_json=as_json, url=url)
 
 
 @app.command()
@@ -163,10 +209,11 @@ def cancel(operation_id: OperationId, as_json: Json = False, url: Url = "") -> N
         console().print(f"{escape(title(operation))}: {operation['status']}")
 
 
-def _order(op: str, name: str, host: str, *, wait: bool, as_json: bool, url: str) -> None:
+def _order(op: str, name: str, host: str, *, wait: bool, as_json: bool, url: str, file: str = "") -> None:
+    order = {"model": name, "host": host, "file": file}
     with Daemon("manager", url) as manager:
         operation: Mapping[str, Any] = manager.post(
-            f"/models/{op}", {"model": name, **({"host": host} if host else {})}
+            f"/models/{op}", {field: value for field, value in order.items() if value}
         )
         if wait:
             (operation,) = follow(manager, [operation])

@@ -12,7 +12,7 @@ from arriero.cli.output import Json, print_json
 
 def version(as_json: Json = False) -> None:
     """The version of Arriero and of what it stands on."""
-    found = {name: _version(name) for name in ("arriero", "arq", "redis", "aiohttp", "httpx")}
+    found = {name: installed_version(name) for name in ("arriero", "arq", "redis", "aiohttp", "httpx")}
     if as_json:
         print_json({**found, "python": platform.python_version()})
         return
@@ -20,7 +20,7 @@ def version(as_json: Json = False) -> None:
     sys.stdout.write(f"arriero {found['arriero']} (Python {platform.python_version()}, {rest})\n")
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
     try:
         return installed(package)
     except PackageNotFoundError:

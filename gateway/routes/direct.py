@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from gateway import request_options
 from gateway.answers import json_response
@@ -20,31 +19,35 @@ from gateway.direct_stream import DirectStream
 from gateway.inference import Face, answered, as_job, submitted
 from gateway.route_table import Handler, Role, Route
 from gateway.routes.direct_bodies import DirectChatBody, DirectGenerateBody, generation_body, reply_body
+from gateway.routing_inputs import AUTO, Wish
 from gateway.services import CALLER, SERVICES, Services
-from gateway.worker_types import find
+from gateway.templates import render
+from gateway.worker_types import choose, type_of, worker_types
 from shared.errors import BadRequest
 from shared.jobs import Kind, NewJob
-from shared.wire.canonical import ChatRequest, CompletionRequest, Message, TextAnswer
+from shared.wire.canonical import ChatRequest, CompletionRequest, Message, Request, TextAnswer
 from shared.wire.openai_validation import validate
-
-BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What `as_job` needs to know of a checked body."""
 
-    model: str
     request: ChatRequest | CompletionRequest
+    wish: Wish
     streams: bool = False
 
 
-def _request_of(call: Call) -> object:
+def _request_of(call: Call) -> Request:
     return call.request
 
 
-GENERATE = Face(Kind.COMPLETION, DirectGenerateBody, _request_of)
-CHAT = Face(Kind.CHAT, DirectChatBody, _request_of)
+def _wish_of(call: Call) -> Wish:
+    return call.wish
+
+
+GENERATE = Face(Kind.COMPLETION, DirectGenerateBody, _request_of, _wish_of)
+CHAT = Face(Kind.CHAT, DirectChatBody, _request_of, _wish_of)
 
 
 def counted(handler: Handler) -> Handler:
@@ -60,38 +63,53 @@ def counted(handler: Handler) -> Handler:
     return within_limit
 
 
-async def _read(request: web.Request, model: type[BodyT], text_field: str) -> tuple[BodyT, object]:
-    """The checked body, and as it came. Raises BadRequest for a text over MAX_PROMPT_CHARS."""
-    data = await read_json(request)
-    body = validate(model, data)
-    most = request.app[SERVICES].settings.max_prompt_chars
-    length = len(getattr(body, text_field))
-    if length > most:
+def _of_fitting_length(services: Services, text: str, field: str) -> str:
+    """The text as it is. Raises BadRequest for one over MAX_PROMPT_CHARS."""
+    most = services.settings.max_prompt_chars
+    if len(text) > most:
         raise BadRequest(
-            f"`{text_field}`: has {length} characters, {most} is the most here. Longer ones go to "
-            "/v1/chat/completions.",
-            param=text_field,
+            f"`{field}`: has {len(text)} characters, {most} is the most here. Longer ones go to /v1/chat/completions.",
+            param=field,
         )
-    return body, data
+    return text
 
 
-async def _model(services: Services, model_id: str | None) -> str:
-    """The model to ask. Raises ModelNotFound."""
-    name = model_id or services.settings.ollama_default_model
-    await services.catalogue.require(name)
-    return name
+def _prompt_of(services: Services, body: DirectGenerateBody) -> str:
+    """The prompt, given or filled in. Raises BadRequest."""
+    if body.template is None:
+        if body.prompt is None:
+            raise BadRequest("`prompt`: is required, or a `template` in its place.", param="prompt")
+        return _of_fitting_length(services, body.prompt, "prompt")
+    if body.prompt is not None:
+        raise BadRequest("`template`: stands in the place of `prompt`; send one of them.", param="template")
+    text = render(services.settings.prompt_templates, body.template, body.variables)
+    return _of_fitting_length(services, text, "template")
+
+
+def _service(services: Services, worker_type: str) -> str | None:
+    """Where the worker type's models are; None: routing chooses. Raises WorkerTypeNotFound."""
+    kind = choose(worker_type, worker_types(services.router.world()))
+    return None if kind is None else kind.service
+
+
+def _served_by(services: Services, job: NewJob) -> str:
+    """The worker type that a job went to."""
+    assert job.route is not None
+    return type_of(job.route.candidates[0].service, worker_types(services.router.world()))
 
 
 async def generate(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    body, data = await _read(request, DirectGenerateBody, "prompt")
-    worker_type = find(body.worker_type).name
-    model = await _model(services, body.model_id)
-    job, keyed = as_job(request, GENERATE, Call(model, CompletionRequest(model=model, prompt=body.prompt)), data)
+    data = await read_json(request)
+    body = validate(DirectGenerateBody, data)
+    text = _prompt_of(services, body)
+    wish = Wish(_service(services, body.worker_type))
+    prompt = CompletionRequest(model=body.model_id or AUTO, prompt=text)
+    job, keyed = await as_job(request, GENERATE, Call(prompt, wish), data)
     async with submitted(services, request, job, keyed=keyed) as ticket:
         answer = await answered(request, ticket)
     assert isinstance(answer, TextAnswer)
-    return json_response(generation_body(job, worker_type, answer))
+    return json_response(generation_body(job, _served_by(services, job), answer))
 
 
 class Talk:
@@ -107,8 +125,10 @@ class Talk:
         """Remember what was said, if it is to be, and write the answer's body."""
         job, conversation_id = self._job, self._body.conversation_id
         remembered = False
-        if conversation_id is not None and answer.content and not job.private:
-            exchange = Exchange(job_id=job.id, message=self._body.message, answer=answer.content)
+        if conversation_id is not None and answer.content and not job.no_store:
+            exchange = Exchange(
+                job_id=job.id, message=self._body.message, answer=answer.content, local_only=job.local_only
+            )
             remembered = await self._conversations.remember(job.tenant, conversation_id, exchange)
         return reply_body(job, self._worker_type, answer, conversation_id, remembered=remembered)
 
@@ -116,17 +136,20 @@ class Talk:
 async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, bool]:
     """The talk, its job, and whether that has an Idempotency-Key."""
     services = request.app[SERVICES]
-    body, data = await _read(request, DirectChatBody, "message")
-    worker_type = find(body.worker_type).name
-    model = await _model(services, body.model_id)
+    data = await read_json(request)
+    body = validate(DirectChatBody, data)
+    _of_fitting_length(services, body.message, "message")
+    service = _service(services, body.worker_type)
     earlier: list[Exchange] = []
     if body.conversation_id is not None:
         earlier = await services.conversations.recall(request[CALLER].tenant, body.conversation_id)
     messages = [*to_messages(earlier), Message(role="user", content=body.message)]
-    call = Call(model, ChatRequest(model=model, messages=messages), streams)
-    job, keyed = as_job(request, CHAT, call, data)
+    # What was private stays so: the earlier turns go along.
+    wish = Wish(service, True if any(exchange.local_only for exchange in earlier) else None)
+    chat_request = ChatRequest(model=body.model_id or AUTO, messages=messages)
+    job, keyed = await as_job(request, CHAT, Call(chat_request, wish, streams), data)
     job.metadata = body.context
-    return Talk(services, body, worker_type, job), job, keyed
+    return Talk(services, body, _served_by(services, job), job), job, keyed
 
 
 async def chat(request: web.Request) -> web.Response:
@@ -146,7 +169,10 @@ async def chat_stream(request: web.Request) -> web.StreamResponse:
 _HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
+    request_options.PROVIDER_HEADER,
+    request_options.PRIVATE_HEADER,
     "x-request-id",
 )
 _ERRORS = (404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)

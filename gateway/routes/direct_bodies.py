@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.openapi_answers import Answer, Count
-from gateway.routes.submission import MAX_METADATA, MetadataName, MetadataText
-from gateway.worker_types import AUTO, WORKER_TYPE_PATTERN
+from gateway.routes.submission import MAX_METADATA, MetadataName, MetadataText, TemplateName, Variables
+from gateway.routing_inputs import AUTO
+from gateway.worker_types import WORKER_TYPE_PATTERN
 from shared.jobs import NewJob
 from shared.wire.canonical import TextAnswer
 from shared.wire.openai_fields import ModelName, Wire
@@ -16,7 +17,10 @@ from shared.wire.openai_fields import ModelName, Wire
 Prompt = Annotated[str, Field(min_length=1, description="At most MAX_PROMPT_CHARS characters.")]
 WorkerTypeName = Annotated[
     str,
-    Field(pattern=WORKER_TYPE_PATTERN, description="Of GET /workers/types; `auto` leaves the choice to the gateway."),
+    Field(
+        pattern=WORKER_TYPE_PATTERN,
+        description="Of GET /workers/types; `auto`, or a name nobody knows, leaves the choice to routing.",
+    ),
 ]
 ConversationId = Annotated[
     str,
@@ -25,13 +29,15 @@ ConversationId = Annotated[
         description="A name of your own. What is said under it is remembered for a while, and sent along.",
     ),
 ]
-ModelId = Annotated[ModelName | None, Field(description="Default: OLLAMA_DEFAULT_MODEL.")]
+ModelId = Annotated[ModelName | None, Field(description="Default: the worker type's own, or that of the task.")]
 
 
 class DirectGenerateBody(Wire):
-    """POST /generate."""
+    """POST /generate: a prompt, or a template in its place."""
 
-    prompt: Prompt
+    prompt: Prompt | None = None
+    template: TemplateName | None = None
+    variables: Variables = Field(default_factory=dict)
     worker_type: WorkerTypeName
     model_id: ModelId = None
 
@@ -107,6 +113,15 @@ class WorkerModels(Answer):
     models: list[WorkerModel]
 
 
+class PromptTemplate(Answer):
+    name: str
+    variables: Annotated[list[str], Field(description="Each must be given, and no other.")]
+
+
+class PromptTemplates(Answer):
+    templates: list[PromptTemplate]
+
+
 class DirectErrorDetail(Answer):
     error_code: str
     message: str
@@ -126,6 +141,7 @@ DIRECT_ANSWERS: tuple[type[Answer], ...] = (
     WorkerKinds,
     UsableWorkers,
     WorkerModels,
+    PromptTemplates,
     DirectError,
 )
 

@@ -14,7 +14,9 @@ from gateway.answers import json_response
 from gateway.metrics_page import render
 from gateway.route_table import Role, Route
 from gateway.services import SERVICES, VERSION, Services
+from shared import egress
 from shared.errors import ArrieroError, RouteNotFound
+from shared.services.settings import OLLAMA
 from shared.telemetry.metrics import CONTENT_TYPE, METRICS_OFF
 
 DOWN = "unhealthy"
@@ -51,8 +53,11 @@ async def parts_of(services: Services) -> tuple[dict[str, str], str]:
         parts["redis"] = UP if stats.takes_writes else "degraded"
         parts["queue"] = UP if stats.workers else "no workers"
         durability = stats.durability
-    if not isinstance(hosts, BaseException) and hosts.answered:
-        parts["ollama"] = UP if hosts.complete else "degraded"
+    if not isinstance(hosts, BaseException):
+        # Where Ollama is not a service, the part stands for those that are.
+        hosts = services.catalogue.listing_of(OLLAMA) if OLLAMA in services.registry else hosts
+        if hosts.answered:
+            parts["ollama"] = UP if hosts.complete else "degraded"
     return parts, durability
 
 
@@ -92,7 +97,8 @@ async def ollama(request: web.Request) -> web.Response:
     settings = request.app[SERVICES].settings
     urls, shown = settings.ollama_base_urls, settings.shown_model_hosts
     timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(socket_factory=egress.open_socket)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         faults = await asyncio.gather(*(_probe(session, url) for url in urls))
     for url, fault in zip(shown, faults, strict=True):
         if fault is None:

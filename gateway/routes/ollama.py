@@ -34,8 +34,8 @@ from shared.wire.ollama_render import Rendering, embed_body, one_embedding_body,
 from shared.wire.ollama_stream import LineRenderer
 from shared.wire.openai_validation import validate
 
-CHAT = Face(Kind.CHAT, OllamaChatBody, to_chat)
-GENERATE = Face(Kind.COMPLETION, OllamaGenerateBody, to_completion)
+CHAT = Face(Kind.CHAT, OllamaChatBody, to_chat, fills_in=False)
+GENERATE = Face(Kind.COMPLETION, OllamaGenerateBody, to_completion, fills_in=False)
 EMBED = Face(Kind.EMBEDDING, OllamaEmbedBody, to_embedding)
 EMBEDDINGS = Face(Kind.EMBEDDING, OllamaEmbeddingsBody, to_one_embedding)
 
@@ -51,14 +51,13 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
     body: Any = validate(face.body, data)
     if isinstance(body, OllamaTextBody) and body.stream is None:
         body.stream = services.settings.ollama_streaming
-    await services.catalogue.require(body.model)
     if body.unloads:
         raise Forbidden(
             f"How long models stay in memory is for the operator to decide: `arriero models unload {body.model}`."
         )
-    job, keyed = as_job(request, face, body, data)
+    job, keyed = await as_job(request, face, body, data)
     async with submitted(services, request, job, keyed=keyed) as ticket:
-        rendering = _rendering(request, face, body)
+        rendering = _rendering(request, face, body, job.shown_model)
         if body.streams:
             return await OllamaStream(request, ticket, LineRenderer(rendering)).run()
         answer = await answered(request, ticket)
@@ -67,10 +66,10 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
         return json_response(embed_body(rendering, answer) if face is EMBED else one_embedding_body(answer))
 
 
-def _rendering(request: web.Request, face: Face, body: OllamaBody) -> Rendering:
+def _rendering(request: web.Request, face: Face, body: OllamaBody, model: str) -> Rendering:
     waited_s = asyncio.get_running_loop().time() - request[STARTED_AT]
     only_loads = isinstance(body, OllamaTextBody) and body.only_loads
-    return Rendering(kind=face.kind, model=body.model, began=time.time() - waited_s, only_loads=only_loads)
+    return Rendering(kind=face.kind, model=model, began=time.time() - waited_s, only_loads=only_loads)
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -92,7 +91,10 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
 _HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
+    request_options.PROVIDER_HEADER,
+    request_options.PRIVATE_HEADER,
     "x-request-id",
 )
 _ERRORS = (404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)

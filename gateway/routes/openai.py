@@ -14,10 +14,14 @@ from gateway.body import read_json
 from gateway.catalogue import canonical_name, not_found
 from gateway.inference import Face, Ticket, answered, as_job, enqueue, submitted
 from gateway.route_table import Role, Route
+from gateway.routing_inputs import Wish
 from gateway.services import SERVICES
 from gateway.streaming import OpenAIStream
 from shared.backends.base import ModelInfo
 from shared.jobs import Kind
+from shared.services.names import parse
+from shared.services.registry import Registry
+from shared.services.settings import OLLAMA
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.openai import (
     ChatCompletionBody,
@@ -37,11 +41,17 @@ from shared.wire.openai_render import (
 )
 
 Body = ChatCompletionBody | CompletionBody | EmbeddingBody
+OLLAMA_OWNER = "library"
+"""What Ollama's own face calls the owner of its models."""
 
 
-CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat)
-COMPLETION = Face(Kind.COMPLETION, CompletionBody, to_completion)
-EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding)
+def _wish(body: Body) -> Wish:
+    return Wish(body.provider, body.private)
+
+
+CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat, _wish)
+COMPLETION = Face(Kind.COMPLETION, CompletionBody, to_completion, _wish)
+EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding, _wish)
 
 
 async def infer(request: web.Request, face: Face) -> web.StreamResponse:
@@ -49,8 +59,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
     services = request.app[SERVICES]
     data = await read_json(request)
     body: Any = validate(face.body, data)
-    job, keyed = as_job(request, face, body, data)
-    await services.catalogue.require(job.model)
+    job, keyed = await as_job(request, face, body, data)
     if "Prefer" in request.headers and request_options.wants_no_wait(request.headers):
         job.retention_s = services.settings.result_ttl
         job.keep_events = face.kind is not Kind.EMBEDDING
@@ -76,7 +85,7 @@ async def _whole(request: web.Request, ticket: Ticket, body: Body) -> web.Respon
 
 
 def _rendering(ticket: Ticket) -> Rendering:
-    return Rendering.for_job(ticket.job.kind, ticket.job.id, int(time.time()), ticket.job.model)
+    return Rendering.for_job(ticket.job.kind, ticket.job.id, int(time.time()), ticket.job.shown_model)
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -91,12 +100,15 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     return await infer(request, EMBEDDING)
 
 
-def model_object(info: ModelInfo) -> dict[str, Any]:
+def model_object(info: ModelInfo, registry: Registry) -> dict[str, Any]:
     """A model as OpenAI lists it. `created` is 0 where the host does not say."""
-    return {"id": info.name, "object": "model", "created": _unix(info.modified_at), "owned_by": "library"}
+    service = parse(info.name, registry, registry.default_service).service
+    owner = OLLAMA_OWNER if service == OLLAMA else service
+    return {"id": info.name, "object": "model", "created": unix_seconds(info.modified_at), "owned_by": owner}
 
 
-def _unix(moment: str) -> int:
+def unix_seconds(moment: str) -> int:
+    """Of RFC 3339 text; 0 for anything else."""
     try:
         return max(0, int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()))
     except ValueError:
@@ -104,26 +116,34 @@ def _unix(moment: str) -> int:
 
 
 async def models(request: web.Request) -> web.Response:
-    installed = await request.app[SERVICES].catalogue.installed()
+    """The default service's models under their own names, the others' as `service~model`."""
+    services = request.app[SERVICES]
+    installed = await services.catalogue.installed()
     listed = sorted(installed.values(), key=lambda info: info.name)
-    return json_response({"object": "list", "data": [model_object(info) for info in listed]})
+    return json_response({"object": "list", "data": [model_object(info, services.registry) for info in listed]})
 
 
 async def model(request: web.Request) -> web.Response:
-    name = request.match_info["model"]
-    installed = await request.app[SERVICES].catalogue.installed()
-    info = installed.get(canonical_name(name))
+    services, asked = request.app[SERVICES], request.match_info["model"]
+    registry = services.registry
+    name = parse(asked, registry, registry.default_service)
+    installed = await services.catalogue.installed()
+    is_default = name.service == registry.default_service
+    info = installed.get(canonical_name(name.model if is_default else name.qualified))
     if info is None:
-        raise not_found(name, (known.name for known in installed.values()))
-    return json_response(model_object(info))
+        raise not_found(asked, (known.name for known in installed.values()))
+    return json_response(model_object(info, registry))
 
 
 _INFERENCE_HEADERS = (
     request_options.IDEMPOTENCY_HEADER,
     "Prefer",
     "Cache-Control",
+    request_options.CACHE_HEADER,
     request_options.DEADLINE_HEADER,
     request_options.SDK_TIMEOUT_HEADER,
+    request_options.PROVIDER_HEADER,
+    request_options.PRIVATE_HEADER,
     "x-request-id",
 )
 _INFERENCE_ERRORS = (404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
@@ -171,7 +191,7 @@ ROUTES = [
         path="/v1/models",
         handler=models,
         role=Role.INFERENCE,
-        summary="List the installed models",
+        summary="List the models of all services",
         tag="OpenAI",
         answers={200: "ModelList"},
         errors=(503,),

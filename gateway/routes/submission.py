@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json
-from gateway.inference import Face, cost_of, count, enqueue
+from gateway.inference import Face, cost_of, count, enqueue, routed
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
-from shared.errors import ArrieroError, BadRequest, Overloaded
+from gateway.templates import MOST_VARIABLES, NAME_PATTERN, render
+from shared.errors import ArrieroError, BadRequest, NotFound, Overloaded
 from shared.jobs import Kind, NewJob, Priority, new_job_id
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
 from shared.wire.openai_render import error_body
@@ -27,8 +28,13 @@ MAX_BATCH = 1000
 
 FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
 
+ErrorT = TypeVar("ErrorT", bound=ArrieroError)
 MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataText = Annotated[str, StringConstraints(max_length=512)]
+TemplateName = Annotated[str, Field(pattern=NAME_PATTERN, description="One of GET /templates, to be filled in.")]
+Variables = Annotated[
+    dict[str, str], Field(max_length=MOST_VARIABLES, description="What the template's variables stand for.")
+]
 
 
 class JobOptions(BaseModel):
@@ -57,6 +63,8 @@ class Submission(JobOptions):
 
     type: Literal["chat.completion", "completion", "embedding"]
     request: dict[str, Any]
+    template: TemplateName | None = None
+    variables: Variables = Field(default_factory=dict)
     webhook_url: str | None = None
 
 
@@ -81,7 +89,16 @@ class EmbeddingJob(DescribedJob):
     request: EmbeddingBody
 
 
-class JobBody(RootModel[ChatJob | CompletionJob | EmbeddingJob]):
+class TemplateJob(DescribedJob):
+    """A job whose prompt, or last message, is a filled-in template."""
+
+    type: Literal["chat.completion", "completion"]
+    request: dict[str, Any] = Field(description="The OpenAI body of its type, without what the template gives.")
+    template: TemplateName
+    variables: Variables = Field(default_factory=dict)
+
+
+class JobBody(RootModel[ChatJob | CompletionJob | EmbeddingJob | TemplateJob]):
     """POST /v1/jobs as it is described. `request` is the OpenAI body of its type; `stream` in it is ignored."""
 
 
@@ -97,9 +114,25 @@ class JobBatchBody(BaseModel):
     jobs: list[JobBody] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
-    """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and ModelNotFound."""
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
+def _filled_in(wanted: Submission, templates: Mapping[str, str]) -> dict[str, Any]:
+    """The request with its template's text as the prompt, or as the last message. Raises BadRequest."""
+    request = wanted.request
+    if wanted.template is None:
+        return request
+    text = render(templates, wanted.template, wanted.variables)
+    if wanted.type == "chat.completion":
+        earlier = request.get("messages", [])
+        if not isinstance(earlier, list):
+            return request  # which is refused, by that field's name
+        return {**request, "messages": [*earlier, {"role": "user", "content": text}]}
+    if wanted.type == "embedding" or "prompt" in request:
+        where = "an embedding takes none" if wanted.type == "embedding" else "it stands in the place of `prompt`"
+        raise BadRequest(f"`template`: {where}.", param="template")
+    return {**request, "prompt": text}
+
+
+def checked(data: object, templates: Mapping[str, str]) -> tuple[Submission, Face, Any]:
+    """A job's description, its face and its request's body. `templates`: PROMPT_TEMPLATES. Raises BadRequest."""
     wanted = validate(Submission, data)
     if wanted.webhook_url is not None:
         raise BadRequest(
@@ -108,11 +141,18 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
             param="webhook_url",
         )
     face = FACES[wanted.type]
+    request = _filled_in(wanted, templates)
     try:
-        body: Any = validate(face.body, wanted.request)
+        return wanted, face, validate(face.body, request)
     except BadRequest as error:
         raise _at("request", error) from None
-    await services.catalogue.require(body.model)
+
+
+async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
+    """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
+    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    wanted, face, body = checked(data, services.settings.prompt_templates)
+    canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         request.headers, services.settings.request_timeout, silent=False
     )
@@ -120,8 +160,10 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
     return NewJob(
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
-        model=body.model,
+        model=canonical.model,
         request=canonical,
+        route=route,
+        local_only=route.local_only,
         tenant=tenant,
         priority=Priority(wanted.priority),
         cost=cost_of(services, face.kind, body.model, canonical),
@@ -134,13 +176,13 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         request_id=request[REQUEST_ID],
         metadata=wanted.metadata,
         fingerprint="" if key is None else request_options.fingerprint("job", data),
-        private=request_options.wants_no_copy(request.headers),
+        no_store=request_options.wants_no_copy(request.headers),
     )
 
 
-def _at(place: str, error: BadRequest) -> BadRequest:
+def _at(place: str, error: ErrorT) -> ErrorT:
     """The same error, about a field within `place`."""
-    return BadRequest(error.message, param=f"{place}.{error.param}" if error.param else place)
+    return type(error)(error.message, param=f"{place}.{error.param}" if error.param else place)
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -159,7 +201,7 @@ async def submit_batch(request: web.Request) -> web.Response:
     for place, data in enumerate(batch.jobs):
         try:
             jobs.append(await new_job(request, data, None if key is None else f"{key}:{place}"))
-        except BadRequest as error:
+        except (BadRequest, NotFound) as error:
             raise _at(f"jobs[{place}]", error) from None
     outcomes = await services.queue.enqueue_many(jobs)
     for job, outcome in zip(jobs, outcomes, strict=True):
@@ -179,7 +221,13 @@ async def submit_batch(request: web.Request) -> web.Response:
     return json_response({"object": "list", "data": rows, **counts}, 202)
 
 
-_HEADERS = (request_options.IDEMPOTENCY_HEADER, request_options.DEADLINE_HEADER, "x-request-id")
+_HEADERS = (
+    request_options.IDEMPOTENCY_HEADER,
+    request_options.DEADLINE_HEADER,
+    request_options.PROVIDER_HEADER,
+    request_options.PRIVATE_HEADER,
+    "x-request-id",
+)
 _ERRORS = (404, 408, 413, 415, 422, 429, 503)
 
 ROUTES = [

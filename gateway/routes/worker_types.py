@@ -7,11 +7,13 @@ from typing import Any
 from aiohttp import web
 
 from gateway.answers import json_response
+from gateway.catalogue import nobody_answers
 from gateway.route_table import Role, Route
 from gateway.routes.direct import counted
-from gateway.routes.health import DOWN, UP, parts_of
+from gateway.routes.health import UP, parts_of
 from gateway.services import SERVICES, Services
-from gateway.worker_types import LOCAL, WORKER_TYPES, WorkerType, find
+from gateway.worker_types import WorkerType, find, worker_types
+from shared.services.settings import OLLAMA
 
 
 def kind_body(kind: WorkerType) -> dict[str, Any]:
@@ -24,38 +26,52 @@ def kind_body(kind: WorkerType) -> dict[str, Any]:
     }
 
 
+def _kinds(services: Services) -> list[WorkerType]:
+    return worker_types(services.router.world())
+
+
 async def _trouble(services: Services) -> str:
-    """Why the local models cannot be used now; empty: they can."""
+    """Why nothing can be asked now, whatever its type; empty: something can."""
     parts, _ = await parts_of(services)
     if parts["redis"] != UP:
         return "the queue takes no jobs: GET /health says more"
-    if parts["ollama"] == DOWN:
-        return "no model host answers: GET /health/ollama says why"
     return "" if parts["queue"] == UP else "no worker process is running"
 
 
+def _reason(services: Services, kind: WorkerType, trouble: str) -> str:
+    """Why this type cannot be asked now; empty: it can."""
+    if kind.missing or services.catalogue.listing_of(kind.service).answered:
+        return kind.missing or trouble
+    return "no model host answers: GET /health/ollama says why" if kind.service == OLLAMA else "the service is silent"
+
+
 async def types(request: web.Request) -> web.Response:
-    return json_response({"worker_types": [kind_body(kind) for kind in WORKER_TYPES]})
+    return json_response({"worker_types": [kind_body(kind) for kind in _kinds(request.app[SERVICES])]})
 
 
 async def workers(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
-    listing = await services.catalogue.listing(wait=True)
-    reasons = {kind.name: kind.missing for kind in WORKER_TYPES}
-    reasons[LOCAL.name] = await _trouble(services)
-    usable = [
-        {"worker_type": kind.name, "description": kind.description, "models": len(listing.models)}
-        for kind in WORKER_TYPES
-        if not reasons[kind.name]
-    ]
-    unusable = [{"worker_type": name, "reason": reason} for name, reason in reasons.items() if reason]
+    await services.catalogue.listing(wait=True)
+    trouble = await _trouble(services)
+    usable, unusable = [], []
+    for kind in _kinds(services):
+        reason = _reason(services, kind, trouble)
+        if reason:
+            unusable.append({"worker_type": kind.name, "reason": reason})
+        else:
+            models = len(services.catalogue.listing_of(kind.service).models)
+            usable.append({"worker_type": kind.name, "description": kind.description, "models": models})
     return json_response({"workers": usable, "unavailable": unusable})
 
 
 async def models(request: web.Request) -> web.Response:
-    kind = find(request.match_info["worker_type"])
-    installed = await request.app[SERVICES].catalogue.installed()
-    listed = sorted(installed.values(), key=lambda info: info.name)
+    services = request.app[SERVICES]
+    kind = find(request.match_info["worker_type"], _kinds(services))
+    await services.catalogue.listing(wait=True)
+    listing = services.catalogue.listing_of(kind.service)
+    if not listing.answered:
+        raise nobody_answers()
+    listed = sorted(listing.models.values(), key=lambda info: info.name)
     return json_response(
         {
             "worker_type": kind.name,

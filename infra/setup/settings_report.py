@@ -23,6 +23,7 @@ from arriero.settings import StackSettings
 from infra.setup import settings_pages
 from infra.setup.settings_table import GROUPS, settings, text_of
 from shared.lifecycle import ConfigFault, milliseconds, misspellings, read_settings, sentence
+from shared.settings import BaseServiceSettings
 from shared.settings_sources import ENVIRONMENT, Layer, UnreadableConfig, find, known_names, read_layers
 
 SERVICE_PORTS = ("gateway_port", "worker_port", "manager_port", "monitor_port")
@@ -56,7 +57,9 @@ def examine(layers: Sequence[Layer]) -> Check:
     for _, model in GROUPS:
         remarks.update(dict.fromkeys(milliseconds(model, layers)))
         try:
-            read_settings(model)
+            values = read_settings(model)
+            if isinstance(values, BaseServiceSettings):
+                remarks.update(dict.fromkeys(values.service_remarks()))
         except ConfigFault as fault:
             faults.update(dict.fromkeys(fault.args))
     with suppress(ValidationError):  # which the services told already

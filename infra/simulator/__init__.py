@@ -5,8 +5,8 @@ the first byte, one line per token at a steady rate, error bodies, pull progress
 Faults are switched on by request or by an admin call, and a log tells what reached it. `python -m infra.simulator
 --help` lists what can be set.
 
-Not simulated: create, push and blobs (an honest 501), /v1/responses, /v1/messages, audio, checks of Host and Origin,
-and memory measured in bytes: what fits is a number of models.
+Not simulated: push (an honest 501), what a modelfile says besides its weights, /v1/responses, /v1/messages, audio,
+checks of Host and Origin, and memory measured in bytes: what fits is a number of models.
 """
 
 from infra.simulator.app import Simulator, listening, running

@@ -13,6 +13,7 @@ from infra.simulator.admin import Admin
 from infra.simulator.answering import Answering
 from infra.simulator.calls import CallLog
 from infra.simulator.catalogue import Catalogue, Model
+from infra.simulator.create import Creations
 from infra.simulator.exchange import Front
 from infra.simulator.failures import ApiError, default_text
 from infra.simulator.faults import LOAD_PATH, FaultBook
@@ -41,6 +42,7 @@ class Simulator:
         self.catalogue = Catalogue(settings.models, dimensions=settings.embedding_dimensions)
         self.scheduler = Scheduler(settings, self.calls, self._load_fault)
         self._pulls = Pulls(settings, self.catalogue)
+        self._creations = Creations(self.catalogue)
 
     def reset(self) -> None:
         """Empty log, no faults, nothing loaded, the models of the start. Running requests end undisturbed."""
@@ -49,6 +51,7 @@ class Simulator:
         self.scheduler.reset()
         self.catalogue.reset()
         self._pulls.reset()
+        self._creations.reset()
 
     def _load_fault(self, model: Model) -> ApiError | None:
         fault = self.faults.strike(LOAD_PATH, model.shown, is_inference=False)
@@ -101,9 +104,9 @@ class Simulator:
         router.add_post("/api/copy", front.serve(models.copy))
         router.add_delete("/api/delete", front.serve(models.delete, logged=True))
         router.add_post("/api/pull", front.serve(self._pulls.pull, logged=True))
-        for path in ("/api/create", "/api/push"):
-            router.add_post(path, front.serve(models.not_simulated))
-        router.add_route("*", "/api/blobs/{digest}", front.serve(models.not_simulated, body=False))
+        router.add_post("/api/create", front.serve(self._creations.create, logged=True))
+        router.add_route("*", "/api/blobs/{digest}", front.serve(self._creations.blob, body=False))
+        router.add_post("/api/push", front.serve(models.not_simulated))
 
         router.add_get("/_sim/calls", admin.list_calls)
         router.add_delete("/_sim/calls", admin.clear_calls)

@@ -23,6 +23,11 @@ FLUSH_S = 0.01
 HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
 
+def chosen_id(request: web.Request) -> str | None:
+    """The id that the caller chose for this call; the second name is OpenAI's."""
+    return request.headers.get("x-request-id") or request.headers.get("x-client-request-id")
+
+
 class Exchange:
     """A call under way."""
 
@@ -39,7 +44,7 @@ class Exchange:
 
     @property
     def request_id(self) -> str | None:
-        return self.request.headers.get("x-request-id")
+        return chosen_id(self.request)
 
     def failure(self, error: ApiError) -> web.Response:
         body = error.openai_body() if self.is_openai else error.native_body()
@@ -102,7 +107,7 @@ class Front:
             path = request.path
             call = None
             if inference or logged:
-                call = self._calls.begin("call", path=path, request_id=request.headers.get("x-request-id"))
+                call = self._calls.begin("call", path=path, request_id=chosen_id(request))
             x = Exchange(request, call, is_openai=openai)
             try:
                 response = await self._handle(x, handler, inference, body)

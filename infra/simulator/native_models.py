@@ -85,9 +85,9 @@ class NativeModels:
         return web.Response(status=200)
 
     async def not_simulated(self, x: Exchange) -> web.StreamResponse:
-        """create, push and blobs: refused, rather than pretended."""
+        """push: refused, rather than pretended."""
         path = x.request.path
-        raise ApiError(501, f"{path} is not simulated: use /api/pull or /api/copy here, or a real Ollama for {path}")
+        raise ApiError(501, f"{path} is not simulated: it takes a real Ollama")
 
 
 async def _reply(x: Exchange, value: dict[str, Any]) -> web.StreamResponse:

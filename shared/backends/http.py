@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import AsyncIterable, Mapping
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -24,9 +25,10 @@ from structlog.contextvars import get_contextvars
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 from yarl import URL
 
+from shared import egress
 from shared.backends.base import CallTimeouts
 from shared.backends.watch import Limit, Watch, timed_out
-from shared.errors import BackendError, BackendProtocolError, BackendUnreachable
+from shared.errors import BackendError, BackendMisconfigured, BackendProtocolError, BackendUnreachable
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -39,8 +41,10 @@ _NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 def _was_refused(exc: BaseException) -> bool:
     """No connection came about, and another try may fare better than with an unknown name or a wrong certificate."""
-    return isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(
-        exc, aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError
+    return (
+        isinstance(exc, aiohttp.ClientConnectorError)
+        and not isinstance(exc, aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError)
+        and not isinstance(exc.os_error, egress.OutsideAirgap)
     )
 
 
@@ -183,7 +187,18 @@ class Upstream:
     """The pooled connections to one base URL. Nothing but that URL is ever called: no redirects, no proxies from the
     environment."""
 
-    def __init__(self, base_url: str, *, pool_size: int = 100, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        pool_size: int = 100,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        headers: Mapping[str, str] | None = None,
+        verify_cert: bool = True,
+        keeps_connections: bool = True,
+        id_header: str = "x-request-id",
+    ) -> None:
+        """`headers` go with every call. `keeps_connections`: for the next call. `id_header`: where a call's id goes."""
         url = URL(base_url)
         if url.scheme not in ("http", "https") or not url.host:
             # The value stays out of the text: it may carry a password.
@@ -192,17 +207,27 @@ class Upstream:
         self.label = f"{url.host}:{url.port}"
         self._pool_size = pool_size
         self._max_line_bytes = max_line_bytes
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "arriero", **(headers or {})}
+        self._verify_cert = verify_cert
+        self._keeps_connections = keeps_connections
+        self._id_header = id_header
         self._session: aiohttp.ClientSession | None = None
 
     def _open_session(self) -> aiohttp.ClientSession:
         # Made on first use: a session belongs to the running loop, and this object may be built before there is one.
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._pool_size, keepalive_timeout=KEEP_ALIVE_S),
+                connector=aiohttp.TCPConnector(
+                    limit=self._pool_size,
+                    keepalive_timeout=KEEP_ALIVE_S if self._keeps_connections else None,
+                    force_close=not self._keeps_connections,
+                    ssl=self._verify_cert,
+                    socket_factory=egress.open_socket,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
-                headers={"Accept-Encoding": "identity", "User-Agent": "arriero"},
+                headers=self._headers,
             )
         return self._session
 
@@ -210,8 +235,9 @@ class Upstream:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | AsyncIterable[bytes] | None = None,
         *,
+        content_type: str = "application/json",
         request_id: str = "",
         timeouts: CallTimeouts,
         line_factor: int = 1,
@@ -224,9 +250,9 @@ class Upstream:
         """
         headers: dict[str, str] = {}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         if request_id:
-            headers["x-request-id"] = request_id
+            headers[self._id_header] = request_id
         # The job's id above is for us; the client's own id, as in our log lines, is for whoever compares logs.
         if correlation_id := get_contextvars().get("request_id"):
             headers["x-correlation-id"] = correlation_id
@@ -261,6 +287,11 @@ class Upstream:
         except aiohttp.ClientSSLError as exc:
             raise unreachable("TLS could not be agreed on") from exc
         except aiohttp.ClientConnectorError as exc:
+            if isinstance(exc.os_error, egress.OutsideAirgap):
+                raise BackendMisconfigured(
+                    "In airgap mode this model server is not connected to, since its address is not local. Add it to "
+                    "AIRGAP_ALLOWED_NETWORKS if it is yours."
+                ) from exc
             raise unreachable("the connection was refused") from exc
         except (aiohttp.ClientConnectionError, OSError) as exc:
             raise unreachable("the connection was closed before the answer") from exc

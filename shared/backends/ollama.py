@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
-from shared.backends import ollama_answers, ollama_models, ollama_requests
+from shared.backends import ollama_answers, ollama_import, ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
 from shared.backends.http import MAX_BODY_BYTES, MAX_LINE_BYTES, Call, Upstream
 from shared.backends.ollama_answers import ChatReader, GenerateReader
 from shared.backends.ollama_errors import classify, incomplete, is_cloud_model
+from shared.backends.ollama_import import Weights
 from shared.backends.ollama_models import ModelDetails, PullProgress
 from shared.backends.ollama_requests import KeepAlive
 from shared.errors import BackendProtocolError, BackendRejected
@@ -54,8 +55,17 @@ class OllamaBackend:
         max_line_bytes: int = MAX_LINE_BYTES,
         keep_alive: KeepAlive = None,
         allow_cloud: bool = False,
+        key: str = "",
+        verify_cert: bool = True,
     ) -> None:
-        self._upstream = Upstream(base_url, pool_size=pool_size, max_line_bytes=max_line_bytes)
+        """`key`: for a proxy before the server that wants one; Ollama itself knows none."""
+        self._upstream = Upstream(
+            base_url,
+            pool_size=pool_size,
+            max_line_bytes=max_line_bytes,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+            verify_cert=verify_cert,
+        )
         self._keep_alive = keep_alive
         self._allow_cloud = allow_cloud
 
@@ -206,6 +216,10 @@ class OllamaBackend:
             raise BackendProtocolError("The download ended without success. Pull again; it resumes.")
         finally:
             call.close()
+
+    def import_model(self, model: str, weights: Weights, *, request_id: str = "") -> AsyncGenerator[PullProgress, None]:
+        """Make a model of a weights file on this machine; steps as those of `pull`."""
+        return ollama_import.import_model(self._upstream, model, weights, request_id=request_id)
 
     async def delete(self, model: str, *, timeouts: CallTimeouts = ASK_TIMEOUTS) -> None:
         """Remove a model from disk. One that is loaded stays in memory. Raises ModelNotFound."""

@@ -32,11 +32,11 @@ from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
 from shared.queue.fleet import Fleet, Standing, read_fleet, read_standing
 from shared.queue.keys import Keys
-from shared.queue.lines import line_of
+from shared.queue.lines import HOME, line_of
 from shared.queue.scripts import Scripts
 from shared.queue.stats import QueueStats, read_calls, read_stats
 from shared.settings import BaseServiceSettings
-from shared.wire.codec import MAX_PAYLOAD_BYTES, encode, encode_job
+from shared.wire.codec import MAX_PAYLOAD_BYTES, encode_job
 
 T = TypeVar("T")
 ANSWER_WITHIN_S = 2.0
@@ -190,7 +190,11 @@ class QueueClient:
             ids = await self._ids(index, offset, offset + chunk - 1, newest_first=True)
             for job in await self._read(ids, results=False):
                 offset += 1
-                if job is None or (state and job.state is not state) or (model and job.model != model):
+                if (
+                    job is None
+                    or (state and job.state is not state)
+                    or (model and model not in (job.model, job.shown_model))
+                ):
                     continue
                 found.append(job)
                 if len(found) == limit:
@@ -296,7 +300,8 @@ def _row(job: NewJob) -> tuple[Field, ...]:
     """A job as enqueue.lua takes it. Raises PayloadTooLarge."""
     payload = encode_job(
         job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-        private=job.private, request_id=job.request_id,
+        no_store=job.no_store, local_only=job.local_only, route=job.route, request_id=job.request_id,
+        cache_as=job.cache_as,
     )  # fmt: skip
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
@@ -312,10 +317,10 @@ def _row(job: NewJob) -> tuple[Field, ...]:
         job.reply_to,
         "1" if job.keep_events else "",
         job.fingerprint,
-        encode(job.metadata) if job.metadata else b"",
+        records.descriptions_of(job.metadata, job.route),
         job.request_id,
         int(job.retention_s * 1000),
-        line_of(job.kind, job.model, job.request),
+        line_of(job.kind, job.model, job.request, job.route.candidates[0].service if job.route else HOME),
         f"{job.cost:.3f}".rstrip("0").rstrip("."),
     )
 

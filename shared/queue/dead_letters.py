@@ -12,7 +12,15 @@ from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
 
-from shared.errors import BadRequest, DeadLetterNotFound, Overloaded, PayloadLost, UndecodableJob
+from shared.errors import (
+    BadRequest,
+    DeadLetterNotFound,
+    ErrorRecord,
+    Overloaded,
+    PayloadLost,
+    UndecodableJob,
+    shown,
+)
 from shared.jobs import JobRecord, State, new_job_id
 from shared.lua import Field
 from shared.queue import records
@@ -257,7 +265,16 @@ class DeadLetters:
 
 
 def _without_texts(job: JobRecord) -> JobRecord:
-    return replace(job, metadata={name: length(text) for name, text in job.metadata.items()})
+    return replace(
+        job,
+        metadata={name: length(text) for name, text in job.metadata.items()},
+        error=_without_quotes(job.error),
+        attempts=[replace(attempt, error=_without_quotes(attempt.error)) for attempt in job.attempts],
+    )
+
+
+def _without_quotes(error: ErrorRecord | None) -> ErrorRecord | None:
+    return None if error is None else replace(error, message=shown(error))
 
 
 def _replayed(row: tuple[Field, ...], reply: bytes) -> Replayed:

@@ -336,7 +336,8 @@ class QueueWorker(Worker):
         try:
             stored = decode_job(payload)
             job.kind, job.raw_request, job.restartable = stored.f, stored.k.request, stored.k.restartable
-            job.tenant, job.private, job.request_id = stored.k.tenant, stored.k.private, stored.k.request_id
+            job.tenant, job.no_store, job.request_id = stored.k.tenant, stored.k.no_store, stored.k.request_id
+            job.route, job.local_only, job.cache_as = stored.k.route, stored.k.local_only, stored.k.cache_as
             # On every log line of this run: each job has a task, and with it a context, of its own.
             bind_contextvars(job_id=job.id, attempt=job.attempt)
             if job.request_id:

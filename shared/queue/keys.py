@@ -47,10 +47,10 @@ class Keys:
         Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line since
         ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, l
         its line, co its cost if not 1, h its slot while it runs as `host|unit|thousandths of a call`, fp body
-        fingerprint, md metadata, rq request id, ttl retention ms, pb payload bytes, ro dead letter it replays, ra
-        job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb the one handed
-        back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as `worker|ms`, z<n>
-        its end as `outcome|ms|notes`.
+        fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload bytes, ro dead letter it
+        replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb
+        the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as
+        `worker|ms`, z<n> its end as `outcome|ms|notes`.
         """
         return f"{self.root}j:{job_id}"
 
@@ -183,6 +183,18 @@ class Keys:
         """Prefix of kept answers: string each, by digest. TTL is ANSWER_CACHE_TTL."""
         return f"{self.root}answer:"
 
+    def responses(self, tenant: str) -> str:
+        """Zset, digest of a tenant's request -> when its answer was kept (ms). TTL RESPONSE_CACHE_TTL, renewed."""
+        return f"{self.root}responses:{tenant}"
+
+    def response_sizes(self, tenant: str) -> str:
+        """Hash, digest of a tenant's request -> bytes of its kept answer, and their sum. TTL as the index'."""
+        return f"{self.root}response-sizes:{tenant}"
+
+    def response_root(self, tenant: str) -> str:
+        """Prefix of a tenant's kept answers: string each, by digest. TTL RESPONSE_CACHE_TTL."""
+        return f"{self.root}response:{tenant}:"
+
     def conversations(self, tenant: str) -> str:
         """Zset, a tenant's conversations -> when each was last added to (ms). TTL CONVERSATION_TTL, renewed."""
         return f"{self.root}conversations:{tenant}"
@@ -258,6 +270,17 @@ class Keys:
         return f"{self.root}usage-batch:{recorder}"
 
     @property
+    def services(self) -> str:
+        """Hash, services registered at run time: name -> JSON without secrets, at most 100. Permanent; owned by whoever
+        registers them."""
+        return f"{self.root}services"
+
+    @property
+    def default_service(self) -> str:
+        """String, the default service chosen at run time. Permanent; owned by whoever chose it."""
+        return f"{self.root}default-service"
+
+    @property
     def pins(self) -> str:
         """Set, models that an operator keeps in memory. Permanent; owned by whoever pins and unpins."""
         return f"{self.root}pins"
@@ -266,6 +289,35 @@ class Keys:
     def residents(self) -> str:
         """String, msgpack list of models that the leading manager keeps in memory. TTL three of its rounds."""
         return f"{self.root}residents"
+
+    # -- the catalogue of models (shared/catalogue) and what outside registries have (manager/registries) --------------
+
+    def model_root(self, service: str) -> str:
+        """Prefix of a service's models: hash each, fields as in `shared/catalogue/record.py`. TTL 7 days, renewed by
+        each look at the service."""
+        return f"{self.root}model:{service}~"
+
+    def service_models(self, service: str) -> str:
+        """Zset, a service's models -> when each was last seen (ms), at most 1000. TTL as the models'."""
+        return f"{self.root}models:{service}"
+
+    def service_seen(self, service: str) -> str:
+        """String, there while the models of a service have been looked at a moment ago. TTL 10 s, 5 min for a cloud
+        service."""
+        return f"{self.root}models-seen:{service}"
+
+    def registry_model_root(self, registry: str) -> str:
+        """Prefix of models found in an outside registry: hash each. TTL REGISTRY_CACHE_TTL."""
+        return f"{self.root}registry-model:{registry}~"
+
+    def registry_search(self, digest: str) -> str:
+        """String, msgpack list of the models that a search found. TTL REGISTRY_CACHE_TTL."""
+        return f"{self.root}registry-search:{digest}"
+
+    @property
+    def registry_models(self) -> str:
+        """Zset, models found in outside registries -> when (ms), at most 2000. TTL REGISTRY_CACHE_TTL."""
+        return f"{self.root}registry-models"
 
     @property
     def leader(self) -> str:

@@ -11,22 +11,28 @@ from typing import Any
 
 from shared.jobs import Kind
 from shared.model_names import same
+from shared.services.names import TILDE
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest
 
+HOME = "ollama"
+"""The service of our Ollama hosts."""
 EMBEDDINGS = "e:"
 TEXTS = "t:"
 
 
-def unit_of(model: str, options: Mapping[str, Any] | None = None) -> str:
-    """The unit's name: `llama3.2`, or `llama3.2#8192` where the options ask for that many tokens of context."""
+def unit_of(model: str, options: Mapping[str, Any] | None = None, service: str = HOME) -> str:
+    """The unit's name: `llama3.2`, or `llama3.2#8192` where the options ask for that many tokens of context;
+    `openai~gpt-5` at another service than our Ollama hosts."""
     context = (options or {}).get("num_ctx")
     # The scripts part a slot's name at `|`.
     name = same(model).replace("|", "_")
+    if service != HOME:
+        return f"{service}{TILDE}{name}"
     return f"{name}#{context}" if isinstance(context, int) else name
 
 
-def line_of(kind: str, model: str, request: object) -> str:
-    """The line of a job with a canonical request."""
+def line_of(kind: str, model: str, request: object, service: str = HOME) -> str:
+    """The line of a job with a canonical request, which that service is asked for first."""
     match request:
         case ChatRequest() | CompletionRequest():
             options = request.sampling.options
@@ -34,7 +40,7 @@ def line_of(kind: str, model: str, request: object) -> str:
             options = request.options
         case _:
             options = {}
-    return line_named(kind, unit_of(model, options))
+    return line_named(kind, unit_of(model, options, service))
 
 
 def line_named(kind: str, unit: str) -> str:
@@ -47,9 +53,9 @@ def unit_in(line: str) -> str:
 
 
 def service_in(unit: str) -> str:
-    """The service whose hosts alone have the unit; empty: the Ollama hosts."""
-    service, tilde, _ = unit.partition("~")
-    return service if tilde else ""
+    """The service whose hosts alone have the unit."""
+    service, tilde, _ = unit.partition(TILDE)
+    return service if tilde else HOME
 
 
 def takes_batches(line: str) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from shared.jobs import Attempt, JobRecord, Kind, Priority, State
-from shared.wire.codec import decode_error, decode_result
-
-_metadata = msgspec.msgpack.Decoder(dict[str, str])
+from shared.routes import Route
+from shared.wire.codec import decode_error, decode_result, encode
 
 
 class AttemptNotes(msgspec.Struct):
@@ -19,7 +18,20 @@ class AttemptNotes(msgspec.Struct):
     error: bytes = b""
 
 
+class Descriptions(msgspec.Struct, omit_defaults=True):
+    """What a job's maker noted on its record, which the scripts only carry."""
+
+    metadata: dict[str, str] = {}
+    route: Route | None = None
+
+
 _notes = msgspec.msgpack.Decoder(AttemptNotes)
+_descriptions = msgspec.msgpack.Decoder(Descriptions)
+
+
+def descriptions_of(metadata: dict[str, str], route: Route | None) -> bytes:
+    """As enqueue.lua takes them; empty where there is nothing to note."""
+    return encode(Descriptions(metadata, route)) if metadata or route is not None else b""
 
 
 def notes_of(ended: bytes) -> AttemptNotes:
@@ -44,6 +56,8 @@ def parse(job_id: str, fields: dict[bytes, bytes], stored_result: bytes | None =
         result = value if isinstance(value, bytes) else None
     # A job that was retried keeps the last failure for its timeline; it is the job's error only if that was the end.
     error = decode_error(fields.get(b"er", b"")) if state.is_terminal and state is not State.SUCCEEDED else None
+    noted = _descriptions.decode(fields[b"md"]) if b"md" in fields else Descriptions()
+    replay_of = fields.get(b"ro", b"").decode()
     return JobRecord(
         id=job_id,
         kind=Kind(fields[b"k"].decode()),
@@ -61,14 +75,16 @@ def parse(job_id: str, fields: dict[bytes, bytes], stored_result: bytes | None =
         crashes=int(fields.get(b"x", 0)),
         # Of runs that were handed back with a delay only the latest is kept.
         attempts=[_attempt(fields, n) for n in range(1, int(fields.get(b"n", 0)) + 1) if b"a%d" % n in fields],
-        metadata=_metadata.decode(fields[b"md"]) if b"md" in fields else {},
+        metadata=noted.metadata,
         request_id=fields.get(b"rq", b"").decode(),
         result=result,
         error=error,
         cancel_requested=fields.get(b"cx") == b"1",
         keeps_events=fields.get(b"ev") == b"1",
         dead_letter_reason=error.code if error is not None and state is State.DEAD_LETTERED else "",
-        replay_of=fields.get(b"ro", b"").decode(),
+        replay_of=replay_of,
+        # A replay may be for another model; then it no longer goes where the notes of its dead letter say.
+        route=None if replay_of else noted.route,
         replayed_as=fields.get(b"ra", b"").decode(),
     )
 

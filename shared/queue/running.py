@@ -13,6 +13,7 @@ import msgspec
 from shared.errors import ArrieroError
 from shared.jobs import POISON_CRASHES
 from shared.queue.records import AttemptNotes
+from shared.routes import Route
 from shared.wire.canonical import Delta, Request, Usage
 from shared.wire.codec import decode_request
 from shared.wire.operations import OperationProgress
@@ -105,8 +106,14 @@ class RunningJob:
     tenant: str = ""
     request_id: str = ""
     """Correlation id of the HTTP request that made the job."""
-    private: bool = False
+    route: Route | None = None
+    """Where it may run, as its gateway decided; None: the model by its name alone, at the default service."""
+    local_only: bool = False
+    """It must not leave our own machines, whatever its route says."""
+    no_store: bool = False
     """The caller wants no copy kept: neither stored for others of its tenant nor answered from such a store."""
+    cache_as: str = ""
+    """Name under which the tenant's response cache keeps the answer; empty: it does not."""
 
     @property
     def is_suspect(self) -> bool:

@@ -20,11 +20,14 @@ def request_of(payload: bytes) -> dict[str, Any] | None:
 
 
 def for_model(payload: bytes, model: str) -> bytes:
-    """The stored job, asking for another model; whatever else it says stays. Raises UndecodableJob."""
+    """The stored job, asking for another model and no longer for its route; whatever else it says stays, also that it
+    must not leave our machines. Raises UndecodableJob."""
     job = _plain(payload)
     if job is None:
         raise UndecodableJob("The stored job cannot be read by this version, so its model cannot be changed.")
     job["k"]["request"]["model"] = model
+    job["k"]["route"] = None
+    job["k"]["cache_as"] = ""  # its answer is no other model's
     return encode(job)
 
 

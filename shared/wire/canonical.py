@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 ThinkLevel = Literal["low", "medium", "high", "max"]
 Think = bool | ThinkLevel | None
 
@@ -146,6 +146,8 @@ class TextAnswer:
 
     model: str
     """The model that answered."""
+    service: str = ""
+    """The service it is at."""
     backend: str = ""
     content: str = ""
     thinking: str = ""
@@ -166,6 +168,7 @@ class EmbeddingAnswer:
 
     model: str
     vectors: list[bytes]
+    service: str = ""
     backend: str = ""
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)

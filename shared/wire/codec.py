@@ -12,6 +12,7 @@ import msgspec
 
 from shared.errors import BY_CODE, ArrieroError, BadRequest, ErrorRecord, UndecodableJob
 from shared.jobs import Kind
+from shared.routes import Route
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
@@ -40,9 +41,12 @@ class JobSpec:
     request: msgspec.Raw
     restartable: bool = False
     tenant: str = ""
-    private: bool = False
+    no_store: bool = False
+    local_only: bool = False
+    route: Route | None = None
     request_id: str = ""
     """Correlation id of the HTTP request, for the logs of whoever runs the job."""
+    cache_as: str = ""
 
 
 @dataclass(slots=True)
@@ -90,12 +94,16 @@ _embedding_answer = msgspec.msgpack.Decoder(EmbeddingAnswer)
 
 
 def encode_job(
-    kind: str, request: object, *, restartable: bool, enqueued_ms: int, tenant: str = "", private: bool = False,
-    request_id: str = "",
+    kind: str, request: object, *, restartable: bool, enqueued_ms: int, tenant: str = "", no_store: bool = False,
+    local_only: bool = False, route: Route | None = None, request_id: str = "", cache_as: str = "",
 ) -> bytes:  # fmt: skip
+    """A job as it is stored. One that may not leave our machines is not kept either, and says so by itself: whoever
+    changes its route later cannot lose that."""
+    local_only = local_only or (route is not None and route.local_only)
     spec = {
-        "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant, "private": private,
-        "request_id": request_id,
+        "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant,
+        "no_store": no_store or local_only, "local_only": local_only, "route": route, "request_id": request_id,
+        "cache_as": cache_as,
     }  # fmt: skip
     return encode({"t": None, "f": kind, "a": (), "k": spec, "et": enqueued_ms})
 

@@ -12,7 +12,7 @@ import msgspec
 from shared.errors import ErrorRecord
 from shared.jobs import Kind
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer, ToolCall, unpack_vector
-from shared.wire.openai_shapes import Body, plain_finish_reason, token_logprobs
+from shared.wire.openai_shapes import Body, token_logprobs
 
 NS_PER_S = 1e9
 
@@ -80,8 +80,8 @@ def ending(r: Rendering, answer: TextAnswer) -> Body:
         "eval_count": usage.completion_tokens,
         "eval_duration": _ns(timings.eval_s),
     }
-    # Ollama has no other word for the end before a tool is called.
-    reason = plain_finish_reason(answer)
+    # Ollama has no other word for the end before a tool is called, or by a filter.
+    reason = "length" if answer.finish_reason == "length" else "stop"
     return {"done": True, "done_reason": reason, **{name: figure for name, figure in figures.items() if figure}}
 
 

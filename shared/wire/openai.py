@@ -2,7 +2,7 @@
 
 What a body may hold and Arriero cannot honour is refused (`n` above 1, token ids, image addresses); what merely has no
 effect here (`user`, `store`, `logit_bias`, `service_tier`, ...) is ignored. `keep_alive` and `options` are extensions,
-taken from Ollama.
+taken from Ollama; `provider` and `private` are our own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from shared.wire.openai_fields import (
     OllamaOptions,
     One,
     Penalty,
+    Private,
+    Provider,
     Seed,
     Share,
     Stops,
@@ -107,6 +109,8 @@ class SamplingBody(Wire):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     n: One | None = None
+    provider: Provider = None
+    private: Private = None
     keep_alive: KeepAlive | None = None
     options: OllamaOptions | None = None
 
@@ -225,6 +229,8 @@ class EmbeddingBody(Wire):
     truncate: bool | None = Field(
         None, description="Cut inputs longer than the model's context (default) or refuse them."
     )
+    provider: Provider = None
+    private: Private = None
     keep_alive: KeepAlive | None = None
 
     @property

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from shared.services.config import NAME as SERVICE_NAME
+
 MAX_CONTEXT_TOKENS = 1_000_000
 MAX_STOPS = 16
 MAX_TEXT_CHARS = 16 * 1024 * 1024
@@ -125,6 +127,22 @@ def checked_base64(encoded: str) -> str:
     return encoded
 
 
+def _provider(value: Any) -> Any:
+    # OpenRouter's clients send an object of preferences under this name; here it has no effect.
+    return None if isinstance(value, dict) else value
+
+
+Provider = Annotated[
+    Annotated[str, Field(pattern=SERVICE_NAME)] | None,
+    BeforeValidator(_provider),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": SERVICE_NAME}, {"type": "object"}, {"type": "null"}],
+            "description": "Service to ask, as in `provider~model`; `auto` or null: any. An object has no effect.",
+        }
+    ),
+]
+Private = Annotated[bool | None, Field(description="The request must not leave machines of ours.")]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Name = Annotated[str, Field(max_length=256)]
 Temperature = Annotated[float, Field(ge=0, le=2)]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from shared.errors import ErrorRecord
 from shared.jobs import Attempt, JobRecord, Kind
+from shared.routes import Route
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer, unpack_vector
 from shared.wire.codec import decode_answer
 from shared.wire.openai_shapes import (
@@ -35,6 +36,7 @@ __all__ = [
     "embedding_body",
     "error_body",
     "job_body",
+    "route_body",
     "to_json",
 ]
 
@@ -125,7 +127,7 @@ def job_body(
     """
     result: Body | None = None
     if with_result and record.result is not None:
-        rendering = Rendering.for_job(record.kind, record.id, record.created_at, record.model)
+        rendering = Rendering.for_job(record.kind, record.id, record.created_at, record.shown_model)
         result = answer_body(record.kind, rendering, decode_answer(record.kind, record.result))
     return {
         "id": record.id,
@@ -133,7 +135,8 @@ def job_body(
         "type": JOB_TYPES[record.kind],
         "status": record.state.value,
         "priority": record.priority.value,
-        "model": record.model,
+        "model": record.shown_model,
+        "route": None if record.route is None else route_body(record.route),
         "created_at": _seconds(record.created_at),
         "scheduled_for": _seconds(record.scheduled_for),
         "started_at": _seconds(record.started_at),
@@ -146,6 +149,15 @@ def job_body(
         "error": None if record.error is None else _job_error_body(record.error),
         "metadata": record.metadata,
         "request_id": record.request_id or None,
+    }
+
+
+def route_body(route: Route) -> Body:
+    """Where a job may run, and why."""
+    return {
+        "candidates": [{"service": target.service, "model": target.model} for target in route.candidates],
+        "reason": route.reason,
+        "local_only": route.local_only,
     }
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.errors import ErrorRecord
 from shared.jobs import JOB_ID_PREFIX, Kind
+from shared.services.names import TILDE
 from shared.wire.canonical import TextAnswer, ToolCall, Usage
 
 Body = dict[str, Any]
@@ -39,8 +40,10 @@ def tool_call_body(call: ToolCall) -> Body:
 
 
 def shown_model(r: Rendering, answer: TextAnswer) -> str:
-    """The name asked for, in the caller's spelling, unless another model stood in."""
-    return answer.model if answer.fallback_from else r.model
+    """The name asked for, in the caller's spelling, unless another model stood in. It is named in the same form."""
+    if not answer.fallback_from:
+        return r.model
+    return f"{answer.service}{TILDE}{answer.model}" if TILDE in r.model and answer.service else answer.model
 
 
 def finish_reason(answer: TextAnswer) -> str:
@@ -68,7 +71,7 @@ def _token(entry: Body) -> Body:
 
 def plain_finish_reason(answer: TextAnswer) -> str:
     """A completion's: it knows no tools."""
-    return "length" if answer.finish_reason == "length" else "stop"
+    return "stop" if answer.finish_reason == "tool_calls" else answer.finish_reason
 
 
 def token_logprobs(entries: list[Body]) -> list[Body]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationName = Literal["pull", "load", "unload", "delete", "update"]
+OperationName = Literal["pull", "load", "unload", "delete", "update", "import"]
 Outcome = Literal["done", "unchanged", "skipped", "failed"]
 
 
@@ -17,6 +17,8 @@ class ModelOperation:
     model: str
     host: str = ""
     reason: str = ""
+    file: str = ""
+    """For an import: the weights, a path below the managers' MODEL_IMPORT_DIR."""
     epoch: int = 0
     """The term of the leading manager that decided this; 0: a person or the clock did, and no change of leader
     takes it back."""

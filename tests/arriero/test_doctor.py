@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arriero.cli import checks
+from arriero.cli import checks, doctor
 from arriero.cli.checks import Finding, Section
 from arriero.stack.redis_server import OLDEST_MAJOR
 from shared.queue.stats import QueueStats, WorkerInfo
@@ -117,6 +119,47 @@ def test_models() -> None:
     assert checks.ollama("http://a", None).section is Section.OLLAMA
     assert checks.ollama("http://a", []).section is Section.MODELS
     assert checks.ollama("http://a", ["llama3.2"]).state == "ok"
+
+
+@pytest.mark.req("S1-105")
+@pytest.mark.parametrize(
+    ("docker", "compose", "states"),
+    [
+        ("28.2.2", "2.38.1", ["ok", "ok"]),
+        ("20.10.0", "v2.24.0-desktop.1", ["ok", "ok"]),
+        ("19.03.15", "1.29.2", ["warn", "warn"]),
+        ("20.9", "2.23.3", ["warn", "warn"]),
+        ("24.0.7", "", ["ok", "ok"]),
+        ("", "", ["ok", "ok"]),
+    ],
+)
+def test_too_old_a_docker_is_told_and_none_is_no_fault(docker: str, compose: str, states: list[str]) -> None:
+    found = list(checks.containers(docker, compose))
+    assert [finding.state for finding in found] == states
+    assert all("or later is needed" in finding.remedy for finding in found if finding.state == "warn")
+    assert [finding.detail for finding in found] == [
+        one or "none; only containers need it" for one in (docker, compose)
+    ]
+
+
+@pytest.mark.req("S1-105")
+def test_too_old_an_ollama_is_told() -> None:
+    assert checks.ollama("http://a", ["llama3.2"], "0.12.3").detail == "0.12.3; llama3.2"
+    old = checks.ollama("http://a", ["llama3.2"], "0.4.7")
+    assert (old.state, old.detail, old.section) == ("warn", "0.4.7", Section.OLLAMA)
+
+
+@pytest.mark.req("S1-105")
+@pytest.mark.parametrize("says", ["20.10.7", "Cannot connect to the daemon"])
+def test_the_doctor_asks_the_docker_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """It fails here as it does without its daemon, and tells its version all the same."""
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\ntest $1 = compose && echo v2.24.1 && exit\necho {says}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    nothing = "none; only containers need it"
+    expected = [says, "v2.24.1"] if says[0].isdigit() else [nothing, nothing]
+    assert [finding.detail for finding in doctor._containers()] == expected
 
 
 def test_the_doctor_and_up_ask_for_the_same_redis() -> None:

@@ -31,7 +31,7 @@ DOCUMENT = ROOT / "docs" / "operations.md"
 
 VARYING = ("arriero monitor alerts", "arriero monitor advice")
 """Commands whose answers depend on the machine; they must print something."""
-MACHINE = re.compile(r"(Processor|Memory|Swap|Disk|Network|GPU|Model|Unknown|host) ")
+MACHINE = re.compile(r"(Processor|Memory|Swap|Disk|Network|GPU|Model|Unknown|host|(ok|warn) +Docker.*) ")
 """How lines begin that another machine may have more or fewer of."""
 READING = (
     "health",

@@ -13,6 +13,9 @@ from typing import NoReturn
 
 import pytest
 
+OPENAI_NODE = "6.30.1"
+"""The last line of versions that runs on Node 20."""
+OLLAMA_JS = "0.6.3"
 OLDEST_NODE = 20
 CHECK_LIMIT_S = 30.0
 OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")

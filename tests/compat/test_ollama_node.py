@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.node import Checks, modules
+from tests.compat.node import OLLAMA_JS, Checks, modules
 from tests.integration.processes import eventually
 from tests.integration.stack import Gateway, Stack
 
-OLLAMA_JS = "0.6.3"
 SCRIPT = Path(__file__).with_name("ollama_node_checks.mjs")
 
 RunCheck = Callable[[str], str]

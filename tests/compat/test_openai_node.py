@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.node import Checks, modules
+from tests.compat.node import OPENAI_NODE, Checks, modules
 from tests.integration.processes import eventually
 from tests.integration.stack import Gateway, Stack
 
-OPENAI_NODE = "6.30.1"
-"""The last line of versions that runs on Node 20."""
 SCRIPT = Path(__file__).with_name("node_checks.mjs")
 CHECKS = [
     *("chat", "stream", "streamHelper", "tools", "streamedTools", "jsonMode"),

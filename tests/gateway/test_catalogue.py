@@ -10,6 +10,7 @@ from gateway import catalogue
 from gateway.catalogue import Catalogue, canonical_name, not_found
 from shared.backends.base import ModelInfo
 from shared.errors import BackendUnreachable, ModelNotFound
+from tests.gateway.offers import Offers
 
 
 class Host:
@@ -51,24 +52,24 @@ def test_the_refusal_helps() -> None:
 
 async def test_all_hosts_must_have_answered_before_a_model_is_unknown() -> None:
     first, second = Host("mistral"), Host("llama3.2")
-    both = Catalogue([first, second])
+    both = Catalogue(Offers(first, second))
     await both.require("LLAMA3.2:latest")
     with pytest.raises(ModelNotFound):
         await both.require("phi")
     second.up = False
-    half = Catalogue([first, second])
+    half = Catalogue(Offers(first, second))
     await half.require("phi")  # the silent host may have it: the job waits
 
 
 async def test_nobody_answers_so_nothing_is_refused() -> None:
     host = Host()
     host.up = False
-    await Catalogue([host]).require("anything")
+    await Catalogue(Offers(host)).require("anything")
 
 
 async def test_a_known_model_costs_no_call_and_an_unknown_one_few() -> None:
     host = Host("mistral")
-    listed = Catalogue([host])
+    listed = Catalogue(Offers(host))
     for _ in range(100):
         await listed.require("mistral")
     assert host.asked == 1
@@ -84,7 +85,7 @@ async def test_a_known_model_costs_no_call_and_an_unknown_one_few() -> None:
 async def test_a_model_installed_since_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "FRESH_FOR_S", 0.0)
     host = Host("mistral")
-    listed = Catalogue([host])
+    listed = Catalogue(Offers(host))
     await listed.require("mistral")
     host.models.append("phi")
     await listed.require("phi")
@@ -98,14 +99,53 @@ async def test_a_hanging_host_holds_nobody_up_for_long(monkeypatch: pytest.Monke
         return []
 
     async with asyncio.timeout(2):
-        await Catalogue([hang]).require("anything")
+        await Catalogue(Offers(hang)).require("anything")
 
 
 @pytest.mark.req("S1-83")
 async def test_models_outside_the_allow_list_do_not_exist() -> None:
-    listed = Catalogue([Host("mistral:latest", "qwen2.5:7b", "phi3")], ["Mistral", "qwen2.5:*"])
+    listed = Catalogue(Offers(Host("mistral:latest", "qwen2.5:7b", "phi3")), ["Mistral", "qwen2.5:*"])
     await listed.require("mistral")
     await listed.require("QWEN2.5:7b")
     assert set((await listed.listing()).models) == {"mistral:latest", "qwen2.5:7b"}
     with pytest.raises(ModelNotFound, match="does not serve"):
         await listed.require("phi3")
+
+
+@pytest.mark.req("S2-06", "S2-11", "S4-62")
+async def test_each_service_has_its_list_and_only_the_default_ones_have_bare_names() -> None:
+    offers = Offers(
+        ollama=[Host("mistral"), Host("phi3", "mistral")], openai=[Host("gpt-4o")], lm_studio=[Host("secret")]
+    )
+    offers.say("lm_studio", enable_discovery=False, models=["qwen3"])
+    default = "ollama"
+    listed = Catalogue(offers, default=lambda: default)
+    assert listed.models_of("openai") is None, "nobody was asked yet"
+    found = await listed.installed()
+    assert sorted(info.name for info in found.values()) == ["lm_studio~qwen3", "mistral", "openai~gpt-4o", "phi3"]
+    assert found["openai~gpt-4o:latest"].name == "openai~gpt-4o"
+    assert set(listed.models_of("openai") or ()) == {"gpt-4o:latest"}
+    assert set(listed.models_of("lm_studio") or ()) == {"qwen3:latest"}, "not asked: what the settings say"
+    assert listed.models_of("nobody") is None
+    default = "openai"
+    assert "ollama~mistral:latest" in await listed.installed()
+
+
+async def test_a_service_that_is_silent_leaves_the_others_lists_as_they_are() -> None:
+    cloud = Host("gpt-4o")
+    cloud.up = False
+    listed = Catalogue(Offers(ollama=[Host("mistral")], openai=[cloud]))
+    assert set(await listed.installed()) == {"mistral:latest"}
+    assert listed.listing_of("ollama").complete
+    await listed.require("openai~gpt-4o")  # it may have it
+
+
+async def test_services_come_and_go() -> None:
+    offers = Offers(ollama=[Host("mistral")], openai=[Host("gpt-4o")])
+    listed = Catalogue(offers)
+    await listed.installed()
+    seen = listed.revision
+    offers.services = offers.services[:1]
+    assert set(await listed.installed()) == {"mistral:latest"}
+    assert listed.revision > seen
+    await listed.stop()

@@ -14,6 +14,7 @@ from shared.wire.canonical import EmbeddingAnswer, pack_vector
 from shared.wire.codec import encode
 from tests.conftest import WaitUntil
 from tests.gateway.conftest import CHAT, HandWorker, Served, StartGateway, frames, hello, say, streamed_text
+from tests.gateway.offers import Offers
 
 
 @pytest.mark.req("S1-03", "S1-08", "D-01", "D-02")
@@ -212,7 +213,7 @@ async def test_an_unknown_model_is_refused_with_near_names(served: Served) -> No
         return [ModelInfo(name="llama3.2:latest"), ModelInfo(name="mistral:7b")]
 
     assert served.gateway.services is not None
-    served.gateway.services.catalogue._hosts = [host]
+    served.gateway.services.catalogue._offers = Offers(host)
     response = await served.chat(model="lama3.2")
     error = response.json()["error"]
     assert response.status_code == 404

@@ -16,6 +16,7 @@ from shared.queue.running import RunningJob
 from shared.wire.canonical import TextAnswer, Timings, Usage
 from shared.wire.codec import decode_request, encode
 from tests.gateway.conftest import HandWorker, Served, StartGateway, say
+from tests.gateway.offers import Offers
 
 PROMPT: dict[str, Any] = {"prompt": "Why do llamas hum?", "worker_type": "local_llm"}
 MESSAGE: dict[str, Any] = {"message": "Why do llamas hum?"}
@@ -45,9 +46,7 @@ async def hosts(served: Served, *names: str) -> None:
         return [ModelInfo(name=name, size_bytes=7) for name in names]
 
     assert served.gateway.services is not None
-    catalogue = served.gateway.services.catalogue
-    catalogue._hosts = [host]
-    catalogue._read_at = float("-inf")  # what was read before is old
+    served.gateway.services.catalogue._offers = Offers(host)
 
 
 @pytest.mark.req("S0-05", "S0-06", "S0-07", "S0-10")
@@ -80,7 +79,8 @@ async def test_a_prompt_is_answered_with_its_text_and_figures(served: Served, wo
 async def test_without_a_model_the_default_one_is_asked(start_gateway: StartGateway, worker: HandWorker) -> None:
     assert (await (await start_gateway()).http.post("/generate", json=PROMPT)).json()["model_id"] == "llama3.2"
     served = await start_gateway(ollama_default_model="mistral")
-    assert (await served.http.post("/chat", json=MESSAGE)).json()["model_id"] == "mistral"
+    answered = await served.http.post("/chat", json={**MESSAGE, "worker_type": "local_llm"})
+    assert answered.json()["model_id"] == "mistral"
     refused = list(served.gateway.settings.model_copy(update={"allowed_models": ["phi3"]}).conflicts())
     assert any("OLLAMA_DEFAULT_MODEL" in sentence for sentence in refused)
 
@@ -139,7 +139,7 @@ async def test_the_worker_types_say_what_they_are_and_why_they_are_off(served: S
     assert kinds["local_llm"]["available"] is True
     assert kinds["local_llm"]["reason"] is None
     assert kinds["openai"]["available"] is False
-    assert "no adapter" in kinds["openai"]["reason"]
+    assert "OPENAI_API_KEY" in kinds["openai"]["reason"]
 
 
 @pytest.mark.req("S0-12")
@@ -172,13 +172,11 @@ async def test_workers_and_their_models(served: Served, worker: HandWorker) -> N
 @pytest.mark.parametrize(
     ("worker_type", "says"),
     [
-        ("openai", "no adapter for OpenAI"),
-        ("claude", "no adapter for Anthropic"),
-        ("local_lm", "Did you mean local_llm?"),
-        ("quantum", "/workers/types"),
+        ("openai", "OPENAI_API_KEY"),
+        ("claude", "ANTHROPIC_API_KEY"),
     ],
 )
-@pytest.mark.req("S0-41")
+@pytest.mark.req("S0-41", "S2-30")
 async def test_a_worker_type_that_cannot_serve_is_refused(served: Served, worker_type: str, says: str) -> None:
     for path, body in (("/generate", PROMPT), ("/chat", MESSAGE), ("/chat/stream", MESSAGE)):
         response = await served.http.post(path, json={**body, "worker_type": worker_type})
@@ -189,6 +187,18 @@ async def test_a_worker_type_that_cannot_serve_is_refused(served: Served, worker
     listed = await served.http.get(f"/workers/{worker_type}/models")
     assert says in error_of(listed)["message"]
     assert (await served.queue.list("default")).jobs == [], "nothing was put in the queue"
+
+
+@pytest.mark.req("S0-19")
+async def test_a_worker_type_nobody_knows_is_left_to_routing(served: Served, worker: HandWorker) -> None:
+    response = await served.http.post("/generate", json={**PROMPT, "worker_type": "quantum"})
+    assert response.status_code == 200
+    assert response.headers["x-arriero-route"] == "ollama~llama3.2; reason=short"
+    assert response.json()["worker_type"] == "local_llm"
+    for unknown, says in (("local_lm", "Did you mean local_llm?"), ("quantum", "/workers/types")):
+        listed = await served.http.get(f"/workers/{unknown}/models")
+        assert listed.status_code == 404
+        assert says in error_of(listed)["message"]
 
 
 @pytest.mark.req("S0-39", "S0-40", "S0-41")

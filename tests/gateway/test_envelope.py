@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.routing_inputs import Ask
 from shared.envelope import accepted_request_id, retry_headers
 from shared.errors import BadRequest, ErrorRecord, Overloaded, QueueUnavailable
+from shared.routes import Route
 from tests.gateway.conftest import Served, StartGateway
 
 
@@ -37,7 +39,7 @@ async def test_an_unexpected_error_tells_nothing_of_the_inside(
     start_gateway: StartGateway, capfd: pytest.CaptureFixture[str], debug: bool
 ) -> None:
     served = await start_gateway(debug=debug)
-    await break_catalogue(served)
+    await break_routing(served)
     response = await served.chat({"x-request-id": "find.me"})
     error = response.json()["error"]
     assert response.status_code == 500
@@ -51,10 +53,10 @@ async def test_an_unexpected_error_tells_nothing_of_the_inside(
     assert "ZeroDivisionError: s3cret" in logged, "the log has the stack"
 
 
-async def break_catalogue(served: Served) -> None:
-    async def broken(name: str) -> None:
+async def break_routing(served: Served) -> None:
+    async def broken(ask: Ask) -> Route:
         raise ZeroDivisionError("s3cret /gateway/x.py 127.0.0.1")
 
     services = served.gateway.services
     assert services is not None
-    services.catalogue.require = broken  # type: ignore[method-assign]  # a fault no input can cause
+    services.router.route = broken  # type: ignore[method-assign]  # a fault no input can cause

@@ -77,7 +77,7 @@ async def test_no_store_makes_a_job_private(served: Served, worker: HandWorker, 
     seen: list[tuple[bool, str]] = []
 
     async def note(job: RunningJob) -> bytes:
-        seen.append((job.private, job.tenant))
+        seen.append((job.no_store, job.tenant))
         return STALE
 
     worker.script = note

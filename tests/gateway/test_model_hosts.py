@@ -46,29 +46,29 @@ class Host:
 
 async def test_loaded_models_once_each_the_longest_stay_first() -> None:
     one, two = Host({"llama3.2:latest": SOON, "phi:latest": ""}), Host({"Llama3.2": LATER, "mistral:latest": NEVER})
-    found = await ModelHosts([one, two, Host(away=True)]).loaded()
+    found = await ModelHosts(lambda: [one, two, Host(away=True)]).loaded()
     told = [(model.name, model.expires_at) for model in found]
     assert told == [("mistral:latest", NEVER), ("Llama3.2", LATER), ("phi:latest", "")]
 
 
 async def test_models_that_are_not_allowed_are_not_spoken_of() -> None:
-    found = await ModelHosts([Host({"llama3.2": SOON, "mistral": SOON})], ["mistral"]).loaded()
+    found = await ModelHosts(lambda: [Host({"llama3.2": SOON, "mistral": SOON})], ["mistral"]).loaded()
     assert [model.name for model in found] == ["mistral"]
 
 
 async def test_the_oldest_version_counts() -> None:
-    assert await ModelHosts([Host(number="0.9.6"), Host(number="0.10.1"), Host(away=True)]).version() == "0.9.6"
+    assert await ModelHosts(lambda: [Host(number="0.9.6"), Host(number="0.10.1"), Host(away=True)]).version() == "0.9.6"
 
 
 async def test_details_come_from_a_host_that_has_the_model() -> None:
-    hosts = ModelHosts([Host(away=True), Host(), Host({"phi": ""})])
+    hosts = ModelHosts(lambda: [Host(away=True), Host(), Host({"phi": ""})])
     assert (await hosts.details("phi")).family == "phi"
     with pytest.raises(ModelNotFound):
         await hosts.details("mistral")
 
 
 async def test_nobody_answers() -> None:
-    hosts = ModelHosts([Host(away=True)])
+    hosts = ModelHosts(lambda: [Host(away=True)])
     for question in (hosts.loaded(), hosts.version(), hosts.details("phi")):
         with pytest.raises(BackendUnreachable):
             await question
@@ -76,7 +76,7 @@ async def test_nobody_answers() -> None:
 
 async def test_a_host_is_asked_by_one_for_all_who_ask_at_once() -> None:
     host = Host()
-    hosts = ModelHosts([host])
+    hosts = ModelHosts(lambda: [host])
     assert set(await asyncio.gather(*(hosts.version() for _ in range(50)))) == {"0.30.0"}
     assert host.asked == 1
     await hosts.version()
@@ -84,7 +84,7 @@ async def test_a_host_is_asked_by_one_for_all_who_ask_at_once() -> None:
 
 
 async def test_one_who_leaves_does_not_spoil_it_for_the_others() -> None:
-    hosts = ModelHosts([Host(number="0.31.0")])
+    hosts = ModelHosts(lambda: [Host(number="0.31.0")])
     first, second = asyncio.create_task(hosts.version()), asyncio.create_task(hosts.version())
     await asyncio.sleep(0)
     first.cancel()

@@ -28,6 +28,7 @@ MAY_LIVE_FOR_EVER = (
     # Configuration.
     r"gw:\{[^}]+\}:keys",
     r"gw:\{[^}]+\}:pins",
+    r"gw:\{[^}]+\}:(services|default-service)",
 )
 _ALLOWED = re.compile("|".join(f"(?:{pattern})" for pattern in MAY_LIVE_FOR_EVER))
 NO_EXPIRY = -1

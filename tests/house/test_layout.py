@@ -10,7 +10,7 @@ from tests.house.requirements import ROOT
 from tests.house.tree import PACKAGES, house_files
 
 TOP_LEVEL = {
-    *("arriero", "gateway", "infra", "manager", "monitor", "shared", "worker", "tests", "docs"),
+    *("arriero", "gateway", "infra", "manager", "monitor", "shared", "worker", "tests", "docs", "examples"),
     *("pyproject.toml", "requirements.lock", "Makefile", ".ci", ".env.example", ".gitignore"),
     *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docker-compose.yml"),
 }

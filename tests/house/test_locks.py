@@ -12,6 +12,8 @@ from tests.house.requirements import ROOT
 
 RUNTIME = ROOT / "requirements.lock"
 TESTS = ROOT / "tests" / "requirements.lock"
+CLIENTS = ROOT / "tests" / "compat" / "clients" / "requirements.lock"
+"""Other people's clients, in an environment of their own."""
 ENTRY = re.compile(r"^([a-z0-9-]+)==(\S+)( ; [^\\]+)? \\$")
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
 
@@ -21,7 +23,7 @@ def versions(text: str) -> dict[str, str]:
     return {found[1]: found[2] for line in text.splitlines() if (found := ENTRY.match(line))}
 
 
-@pytest.mark.parametrize("path", [RUNTIME, TESTS], ids=["runtime", "tests"])
+@pytest.mark.parametrize("path", [RUNTIME, TESTS, CLIENTS], ids=["runtime", "tests", "clients"])
 def test_every_line_is_a_pin_or_a_hash(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines
@@ -39,10 +41,15 @@ def test_what_is_declared_is_locked() -> None:
     project, groups = declared["project"], declared["dependency-groups"]
     runtime, tests = versions(RUNTIME.read_text()), versions(TESTS.read_text())
     assert _names([*project["dependencies"], *groups["setup"]]) <= runtime.keys()
-    assert _names(project["optional-dependencies"]["dev"]) <= tests.keys()
+    assert all(_names(extra) <= tests.keys() for extra in project["optional-dependencies"].values())
     card = {"arq", "redis", "httpx", "pydantic", "aiohttp", "prometheus-client", "psutil", "nvidia-ml-py", "tenacity"}
     assert card | {"structlog"} <= runtime.keys()
     assert {"pytest", "fakeredis"} <= tests.keys()
+
+
+def test_the_clients_that_are_tried_are_locked() -> None:
+    declared = [line for line in CLIENTS.with_suffix(".in").read_text().splitlines() if not line.startswith("#")]
+    assert _names(declared) <= versions(CLIENTS.read_text()).keys()
 
 
 def _names(requirements: list[str]) -> set[str]:

@@ -24,7 +24,7 @@ def make(*arguments: str) -> str:
 def test_the_wanted_targets_are_there() -> None:
     wanted = "run test test-watch coverage test-integration chaos bench lint lint-fix format typecheck docs check ci"
     wanted += " test-load models-list models-preload models-pull models-cleanup doctor top report config-check"
-    wanted += " circuit-status circuit-reset circuit-open"
+    wanted += " circuit-status circuit-reset circuit-open compat"
     wanted += " requirements lock env-example queue-stats queue-clear health manager monitor gateway worker simulator"
     assert set(wanted.split()) <= set(TARGETS)
 

@@ -49,7 +49,7 @@ async def test_a_deleted_model_is_gone_but_stays_loaded(api: Api) -> None:
 
 
 async def test_what_is_not_simulated_says_so(api: Api) -> None:
-    reply = await api.post("/api/create", {"model": "x", "from": "llama3.2"})
+    reply = await api.post("/api/push", {"model": "llama3.2"})
     assert reply.status == 501 and "not simulated" in reply.json["error"]
 
 

@@ -15,9 +15,9 @@ from infra.simulator.faults import Fault, Match
 from manager.answers import operation_body
 from manager.app import Manager
 from manager.maintenance import Maintenance
-from manager.orders import TENANT
 from manager.settings import ManagerSettings
 from shared.jobs import Kind, NewJob, State
+from shared.operations.orders import TENANT
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
 from shared.wire.canonical import ChatRequest, Message
@@ -133,7 +133,7 @@ async def test_one_host_of_two_is_enough_and_the_other_is_named(settings: Settin
         assert in_memory(good) == {"phi3:latest"}
 
 
-@pytest.mark.req("S1-41", "S1-44")
+@pytest.mark.req("S1-41", "S1-44", "S2-41")
 async def test_the_daily_maintenance_does_what_is_switched_on(settings: Settings, wait_until: WaitUntil) -> None:
     on = {"model_auto_update": True, "model_auto_cleanup": True, "model_preload_list": ["phi3"]}
     async with (

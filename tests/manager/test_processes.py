@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from manager.orders import models_shard
 from shared.jobs import Kind, NewJob, State
+from shared.operations.orders import models_shard
 from shared.queue.client import QueueClient
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder

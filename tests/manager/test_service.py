@@ -188,6 +188,7 @@ async def test_the_shipped_rights_are_enough(tmp_path: Path, wait_until: WaitUnt
             await wait_until(manager.loaded, 10.0, description="preloaded")
             for page in ("/models", "/models/usage", "/models/scores", "/models/operations", "/leader"):
                 await manager.read(page)
+            await manager.read("/models/about", name="mistral")
             await manager.order("/models/pin", model="mistral")
             await manager.order("/models/cleanup")
             assert (await manager.done("/models/update", model="mistral"))["status"] == "succeeded"

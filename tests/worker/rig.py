@@ -16,18 +16,24 @@ from shared.queue.connection import connect
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
 from shared.queue.slots import Slots
-from shared.resilience.answer_cache import AnswerCache, CachePolicy
+from shared.resilience.answer_cache import AnswerCache
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import BudgetPolicy, RetryBudget
+from shared.resilience.response_cache import ResponseCache
+from shared.services.config import ServiceConfig
+from shared.services.registry import Registry
 from shared.wire.canonical import ChatRequest, EmbeddingRequest, Message, TextAnswer
 from shared.wire.codec import decode_answer
 from tests.shared.queue.rig import queue_client, settings_for, working
 from worker.execution import Execution
-from worker.fallback import FallbackPolicy
+from worker.fallback import FallbackPolicy, Route
+from worker.fleet import Fleet
 from worker.guards import Guards
-from worker.hosts import Hosts
+from worker.hosts import OUR_OLLAMA, Hosts
+from worker.itineraries import Itineraries
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 from worker.places import Places
@@ -68,11 +74,29 @@ def calls(simulator: Simulator, job_id: str = "") -> list[str]:
 class Bench:
     """A queue with a running worker."""
 
-    def __init__(self, queue: QueueClient, execution: Execution, breakers: Breakers, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        queue: QueueClient,
+        execution: Execution,
+        breakers: Breakers,
+        metrics: WorkerMetrics,
+        registry: Registry,
+        fleet: Fleet,
+    ) -> None:
         self.queue = queue
         self.execution = execution
         self.breakers = breakers
         self.metrics = metrics
+        self.registry = registry
+        self.fleet = fleet
+
+    def services_with_calls(self, place: Route) -> list[str]:
+        """The service of that place while a call of this worker is under way there."""
+        hosts = self.execution._hosts
+        try:
+            return [hosts.service_of(place.host).name] if hosts.under_way(place) else []
+        except KeyError:
+            return []
 
     async def submit(self, job: NewJob) -> str:
         await self.queue.enqueue(job)
@@ -115,10 +139,16 @@ async def bench(
     breaking: bool = True,
     slots: int = 8,
     backend: Callable[[str], Backend] = OllamaBackend,
+    services: Sequence[ServiceConfig] = (),
+    across: bool = True,
+    airgap: bool = False,
+    allowed: Sequence[str] = (),
+    backends_of: Callable[[ServiceConfig], Sequence[Backend]] | None = None,
     knobs: Knobs | None = None,
 ) -> AsyncIterator[Bench]:
-    """One worker on these hosts. `breaking=False`: its circuits never open. `knobs`: it plans by them; else it runs
-    whatever comes.
+    """One worker on these Ollama hosts, or on `services`. `breaking=False`: its circuits never open.
+
+    `knobs`: it plans by them what to start where; else it runs whatever comes.
     """
     settings = settings_for(redis_url)
     keys = Keys(settings.queue_shard)
@@ -126,30 +156,40 @@ async def bench(
     breakers = Breakers(redis, keys, breaker or BreakerPolicy(), worker_id="w1", enabled=breaking)
     guards = Guards(breakers, RetryBudget(redis, keys, budget))
     kept = AnswerCache(redis, keys, cache) if cache else None
+    responses = ResponseCache(redis, keys)
     hosts = Hosts(
         [backend(url) for url in urls], probe_timeout_s=2.0, slots=slots,
         on_answer=lambda host, model: watch.answered(host, model),
     )  # fmt: skip
-    planner = None if knobs is None else ModelPlanner(hosts, knobs, on_sightings=lambda seen: watch.seen(seen))
-    watch = Watch(redis, keys, hosts, worker_id="w1", limit_s=2.0, is_busy=lambda: planner is not None)
-    places = None if knobs is None else Places(Slots(Scripts(redis, keys)), knobs)
+    scheduler = None if knobs is None else ModelPlanner(hosts, knobs, on_sightings=lambda seen: watch.seen(seen))
+    watch = Watch(redis, keys, hosts, worker_id="w1", limit_s=2.0, is_busy=lambda: scheduler is not None)
+    places = None if knobs is None else Places(Slots(Scripts(redis, keys)), hosts, knobs)
+    registry = Registry(services or [OUR_OLLAMA], airgap=airgap)
+    fleet = Fleet(registry, hosts, pool_size=slots)
+    if backends_of is not None:
+        for service in registry.all():
+            hosts.put(service, backends_of(service))
+    elif services:
+        fleet.follow()
     metrics = WorkerMetrics("w1")
     execution = Execution(
         hosts, timeouts=timeouts or CallTimeouts(), policy=retry, observation=Observation(metrics), guards=guards,
-        fallback=fallback, cache=kept, places=places,
+        fallback=fallback, cache=kept, responses=responses, places=places,
+        itineraries=Itineraries(registry, fallback or FallbackPolicy(), allowed=allowed, across=across),
     )  # fmt: skip
     await guards.start()
-    if planner is not None:
+    if scheduler is not None:
         await watch.start()
     try:
         async with (
             queue_client(redis_url) as queue,
-            working(redis_url, execution.run, slots=slots, planner=planner),
+            working(redis_url, execution.run, slots=slots, planner=scheduler),
         ):
-            yield Bench(queue, execution, breakers, metrics)
+            yield Bench(queue, execution, breakers, metrics, registry, fleet)
     finally:
         if kept is not None:
             await kept.aclose()
+        await responses.aclose()
         await watch.stop()
         await guards.stop()
         await hosts.aclose()

@@ -36,6 +36,10 @@ class ScriptedBackend:
         self.closed_streams = 0
         self.up = True
 
+    def play(self, scripts: Sequence[Sequence[Step]]) -> None:
+        """From now on."""
+        self._scripts = list(scripts)
+
     @property
     def loads_models(self) -> bool:
         return True

@@ -10,12 +10,15 @@ from shared.resilience.backoff import RetryPolicy
 from shared.resilience.breaker import BreakerPolicy
 from shared.resilience.breaker_store import Breakers
 from shared.resilience.budget import RetryBudget
+from shared.services.registry import Registry
 from tests.conftest import WaitUntil
 from tests.shared.queue.rig import chat, queue_client, working
 from tests.worker.scripted_backend import ScriptedBackend
 from worker.execution import Execution
+from worker.fallback import FallbackPolicy
 from worker.guards import Guards
-from worker.hosts import Hosts
+from worker.hosts import OUR_OLLAMA, Hosts
+from worker.itineraries import Itineraries
 from worker.metrics import WorkerMetrics
 from worker.observation import Observation
 
@@ -31,7 +34,8 @@ async def test_only_allowed_models_run(redis_url: str, wait_until: WaitUntil, al
         execution = Execution(
             Hosts([backend], probe_timeout_s=1), timeouts=CallTimeouts(), policy=RetryPolicy(tries=1),
             observation=Observation(WorkerMetrics("w1")),
-            guards=Guards(breakers, RetryBudget(client.redis, client.keys)), allowed=allowed,
+            guards=Guards(breakers, RetryBudget(client.redis, client.keys)),
+            itineraries=Itineraries(Registry([OUR_OLLAMA]), FallbackPolicy(), allowed=allowed),
         )  # fmt: skip
         job = chat("hi")
         async with working(redis_url, execution.run):

@@ -9,7 +9,7 @@ import pytest
 
 from infra.simulator import Simulator, running
 from shared.jobs import NewJob, State
-from shared.resilience.answer_cache import CachePolicy
+from shared.resilience.answer_store import CachePolicy
 from shared.resilience.breaker import BreakerPolicy
 from tests.conftest import WaitUntil
 from tests.worker.rig import INSTANT, bench, calls, chat, fault, text_of
@@ -34,7 +34,7 @@ async def test_when_all_tries_failed_the_same_question_gets_the_earlier_answer(
         stale = text_of(await b.run(chat("why"), wait_until))
         other = await b.run(chat("why not"), wait_until)
         strangers = await b.run(chat("why", tenant="other"), wait_until)
-        private = await b.run(chat("why", private=True), wait_until)
+        private = await b.run(chat("why", no_store=True), wait_until)
     assert not fresh.cached
     assert stale == replace(fresh, cached=True)
     assert len(calls(host)) == 1 + 3 * 4, "asked last, after the tries"
@@ -42,7 +42,7 @@ async def test_when_all_tries_failed_the_same_question_gets_the_earlier_answer(
 
 
 @pytest.mark.parametrize(
-    "job", [chat("q", private=True), chat("q", tools=[{"type": "function", "function": {"name": "f"}}])]
+    "job", [chat("q", no_store=True), chat("q", tools=[{"type": "function", "function": {"name": "f"}}])]
 )
 async def test_private_and_tool_requests_are_not_kept(
     redis_url: str, host: Simulator, wait_until: WaitUntil, job: NewJob

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,7 @@ from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingReque
 from worker.fallback import (
     MAX_MODELS,
     FallbackPolicy,
+    Leg,
     Route,
     chain,
     limits,
@@ -45,6 +47,10 @@ tries = st.integers(1, 10)
 
 def policy(*models: str, **fields: object) -> FallbackPolicy:
     return FallbackPolicy(models=models, **fields)  # type: ignore[arg-type]  # the fields under test
+
+
+def legs(models: Sequence[str], hosts: Sequence[str]) -> list[Leg]:
+    return [Leg(model, hosts) for model in models]
 
 
 # -- the chain ------------------------------------------------------------------------------------------------------
@@ -93,7 +99,7 @@ def test_what_only_the_model_itself_can_do_stays_with_it(request_: Request) -> N
 def test_the_plan_names_every_place_once(models: list[str], hosts: list[str], tries: int, data: st.DataObject) -> None:
     places = [Route(host, model) for model in models for host in hosts]
     failed = data.draw(st.lists(st.sampled_from(places), max_size=10))
-    planned = routes(models, hosts, failed, tries=tries)
+    planned = routes(legs(models, hosts), failed, tries=tries)
     assert sorted(map(repr, planned)) == sorted(map(repr, places))
 
 
@@ -104,8 +110,10 @@ def test_walking_the_plan_ends_within_the_tries_and_never_goes_back_to_an_earlie
 ) -> None:
     failed: list[Route] = []
     while True:
-        failed.append(routes(models, hosts, failed, tries=tries)[0])
-        pause_s = next_try_s(BackendFault(), failed, models, hosts, RetryPolicy(tries=tries), repeatable=True, unit=0.5)
+        failed.append(routes(legs(models, hosts), failed, tries=tries)[0])
+        pause_s = next_try_s(
+            BackendFault(), failed, legs(models, hosts), RetryPolicy(tries=tries), repeatable=True, unit=0.5
+        )
         if pause_s is None:
             break
         assert len(failed) < tries
@@ -135,12 +143,12 @@ def test_the_last_tries_belong_to_the_stand_ins(models: int, tries: int, expecte
 
 
 def test_another_host_comes_before_another_model() -> None:
-    plan = routes(["a", "b"], ["h1", "h2"], [Route("h1", "a")], tries=3)
+    plan = routes(legs(["a", "b"], ["h1", "h2"]), [Route("h1", "a")], tries=3)
     assert plan == [Route("h2", "a"), Route("h1", "a"), Route("h2", "b"), Route("h1", "b")]
 
 
 def test_earlier_models_stay_as_a_last_resort_for_a_stand_in_that_is_not_there() -> None:
-    plan = routes(["a", "b"], ["h1"], [Route("h1", "a"), Route("h1", "a")], tries=3)
+    plan = routes(legs(["a", "b"], ["h1"]), [Route("h1", "a"), Route("h1", "a")], tries=3)
     assert plan == [Route("h1", "b"), Route("h1", "a")]
 
 
@@ -149,7 +157,7 @@ def test_earlier_models_stay_as_a_last_resort_for_a_stand_in_that_is_not_there()
 
 def after(error: ArrieroError, *failed: Route, models: tuple[str, ...] = ("a",), hosts: tuple[str, ...] = ("h1", "h2"),
           repeatable: bool = True, unit: float = 0.5) -> float | None:  # fmt: skip
-    return next_try_s(error, failed, models, hosts, RetryPolicy(), repeatable=repeatable, unit=unit)
+    return next_try_s(error, failed, legs(models, hosts), RetryPolicy(), repeatable=repeatable, unit=unit)
 
 
 @pytest.mark.req("S1-10")

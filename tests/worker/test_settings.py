@@ -24,6 +24,14 @@ def test_a_chain_without_a_model_is_refused_with_an_example() -> None:
         WorkerSettings(_env_file=None, fallback_chains="mistral,phi3")
 
 
+@pytest.mark.req("S2-20", "S2-21", "S3-36", "C1", "C12")
+def test_the_limits_on_calls_are_read_under_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_TIMEOUT", "30")
+    monkeypatch.setenv("OLLAMA_MAX_RETRIES", "4")
+    settings = WorkerSettings(_env_file=None)
+    assert (settings.call_timeouts.first_byte_s, settings.retry_policy.tries) == (30, 4)
+
+
 def test_by_default_no_answer_is_kept() -> None:
     settings = WorkerSettings(_env_file=None)
     assert not settings.answer_cache_enabled

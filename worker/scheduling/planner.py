@@ -81,11 +81,10 @@ class ModelPlanner:
         return max(LEAST_PAUSE_S, self._changes_at - time.monotonic())
 
     def _pack(self, decision: Decision, tenures: dict[str, int]) -> None:
-        warm = [
-            replace(row, places=places) for row in decision.rows if (places := [p for p in row.places if not p.is_cold])
-        ]
+        warm = [replace(row, places=[p for p in row.places if not p.is_cold]) for row in decision.rows]
+        kept = [now for row, now in zip(decision.rows, warm, strict=True) if now.places or not row.places]
         self._whole = Plan(decision.hosts, decision.rows, tenures).packed()
-        self._warm = Plan(decision.hosts, warm, tenures).packed()
+        self._warm = Plan(decision.hosts, kept, tenures).packed()
 
     def _decide(self, view: View) -> Decision:
         seen = {host: sighting for host, raw in view.hosts.items() if (sighting := read_sighting(raw)) is not None}
@@ -109,6 +108,7 @@ class ModelPlanner:
         speeds = self._weights(host)
         return HostFacts(
             name=host,
+            service=self._hosts.service_of(host).name,
             resident=residents(seen, units, now_ms) if seen else {},
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),

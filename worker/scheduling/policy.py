@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.jobs import Priority
-from shared.queue.lines import service_in, takes_batches, unit_in
+from shared.queue.lines import HOME, service_in, takes_batches, unit_in
 from shared.queue.plans import CALL, Place, Row, WaitingLine
 
 
@@ -42,6 +42,11 @@ class Knobs:
     load_s: float = 5.0
     """What loading a model is taken to cost: a second host is used once a job has waited for that long."""
 
+    def limit(self, unit: str, *, embeds: bool) -> int:
+        """Calls of a unit on one host at once. Ollama alone runs embeddings one by one."""
+        calls = self.embedding_calls if embeds and service_in(unit) == HOME else self.unit_calls
+        return min(calls, self.host_calls)
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class HostFacts:
@@ -52,7 +57,7 @@ class HostFacts:
     """
 
     name: str
-    service: str = ""
+    service: str = HOME
     resident: Mapping[str, int] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
@@ -209,7 +214,7 @@ def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
 
 def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
     """Calls of a line's unit at once, and those of them for classes other than high."""
-    calls = min(knobs.embedding_calls if takes_batches(line) else knobs.unit_calls, knobs.host_calls)
+    calls = knobs.limit(unit_in(line), embeds=takes_batches(line))
     return calls, max(1, calls - knobs.reserved)
 
 

@@ -2,9 +2,10 @@
 -- KEYS[1]  zset, digest -> when it was stored (ms)
 -- KEYS[2]  hash, digest -> bytes; field '' has their sum
 -- KEYS[3]  root of the answers' own keys; all three carry the shard's hash tag
--- ARGV[1]  digest   ARGV[2]  answer   ARGV[3]  life, ms   ARGV[4]  most bytes of all answers
+-- ARGV[1]  digest   ARGV[2]  answer   ARGV[3]  life, ms   ARGV[4]  most bytes of all answers   ARGV[5]  most answers
 -- returns  1, or 0 for an answer that cannot fit
 local digest, answer, life, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local most_answers = tonumber(ARGV[5])
 if #answer > most then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -21,7 +22,8 @@ end
 
 for _, old in ipairs(redis.call('ZRANGE', KEYS[1], 0, now - life, 'BYSCORE', 'LIMIT', 0, 100)) do drop(old) end
 drop(digest)
-while (tonumber(redis.call('HGET', KEYS[2], '')) or 0) + #answer > most do
+while (tonumber(redis.call('HGET', KEYS[2], '')) or 0) + #answer > most
+  or redis.call('ZCARD', KEYS[1]) >= most_answers do
   local oldest = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
   if not oldest then -- the index was lost, so its sum means nothing
     redis.call('DEL', KEYS[2])

@@ -32,7 +32,7 @@ class Workload:
         while True:
             now += dice.expovariate(per_second)
             number += 1
-            if jobs and number > jobs or until_s and now > until_s:
+            if (jobs and number > jobs) or (until_s and now > until_s):
                 return
             yield Job(
                 unit=dice.choices(models, cum_weights=model_weights)[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -116,6 +117,7 @@ class ScriptedServer:
     connections: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client closed a connection while its answer was being written."""
+    tls: ssl.SSLContext | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> ScriptedServer:
@@ -123,8 +125,8 @@ class ScriptedServer:
             reader = _Reader()
             return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._serve(reader, writer))
 
-        self._server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, ssl=self.tls)
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from shared.queue.connection import connect
 from shared.queue.keys import Keys
-from shared.resilience.answer_cache import AnswerCache, CachePolicy, digest, is_worth_keeping
+from shared.resilience.answer_cache import AnswerCache, digest, is_worth_keeping
+from shared.resilience.answer_store import CachePolicy
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
@@ -90,7 +91,7 @@ def test_the_order_of_options_does_not_matter(options: list[tuple[str, int]]) ->
 
 def test_private_requests_tools_images_and_embeddings_have_no_name() -> None:
     call = ToolCall(id="1", name="f", arguments="{}")
-    assert digest("t", "chat", ASK, private=True) is None
+    assert digest("t", "chat", ASK, no_store=True) is None
     assert digest("", "chat", ASK) is None
     for message in (Message(role="user", images=["aGk="]), Message(role="assistant", tool_calls=[call]),
                     Message(role="tool", content="4")):  # fmt: skip

@@ -177,6 +177,7 @@ def test_waiting_job() -> None:
         "status": "queued",
         "priority": "high",
         "model": "llama3.2",
+        "route": None,
         "created_at": 1_700_000_000.123,
         "scheduled_for": None,
         "started_at": None,

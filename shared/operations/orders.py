@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from shared.errors import BadRequest, IdempotencyMismatch, OperationConflict, OperationNotFound
 from shared.jobs import JobRecord, Kind, NewJob, Priority, State
@@ -25,6 +26,7 @@ TENANT = "models"
 TIMEOUTS_S: dict[OperationName, float] = {
     "pull": 86_400.0,
     "update": 86_400.0,
+    "import": 86_400.0,
     "load": 1_800.0,
     "unload": 300.0,
     "delete": 300.0,
@@ -36,7 +38,10 @@ POLL_S = 0.1
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _LOCAL_NAME = re.compile(rf"(?:{_PART}/)?{_PART}(?::{_PART})?")
 _FULL_NAME = re.compile(rf"(?:{_PART}(?::[0-9]{{1,5}})?/)?(?:{_PART}/)?{_PART}(?::{_PART})?")
-_DOWNLOADS: frozenset[OperationName] = frozenset({"pull", "update"})
+_FILE = re.compile(r"(?!.*(?:^|/)\.)[^\x00-\x1f\x7f\\/]+(?:/[^\x00-\x1f\x7f\\/]+)*\.gguf", re.IGNORECASE)
+_LONGEST_FILE = 512
+_BRINGING: frozenset[OperationName] = frozenset({"pull", "update", "import"})
+"""What puts a model on a server's disk: takes long, and ALLOWED_MODELS has a say in it."""
 
 
 def models_shard(shard: str) -> str:
@@ -45,18 +50,34 @@ def models_shard(shard: str) -> str:
 
 
 def check_model(model: str, op: OperationName, allowed: Collection[str]) -> None:
-    """Raise BadRequest unless `model` is a name, and one that may be downloaded if that is what `op` does.
+    """Raise BadRequest unless `model` is a name, and one that may be installed if that is what `op` does.
 
     A name with a registry's address in it would have the model server call that address, so ALLOWED_MODELS must have
     it.
     """
-    if op in _DOWNLOADS and allowed and not is_allowed(model, allowed):
+    if op in _BRINGING and allowed and not is_allowed(model, allowed):
         raise BadRequest(f"ALLOWED_MODELS does not have {model[:80]!r}. Add it there first.", param="model")
-    if not (_FULL_NAME if allowed or op not in _DOWNLOADS else _LOCAL_NAME).fullmatch(model):
+    if not (_FULL_NAME if allowed or op not in _BRINGING else _LOCAL_NAME).fullmatch(model):
         raise BadRequest(
             "`model` must be a name such as llama3.2 or namespace/model:tag; one with a registry's address only if "
             "ALLOWED_MODELS has it.",
             param="model",
+        )
+
+
+def check_file(order: ModelOperation) -> None:
+    """Raise BadRequest unless an import names a weights file by a plain relative path, and nothing else names one.
+
+    Whether the file is there only a manager can tell.
+    """
+    if order.op != "import":
+        if order.file:
+            raise BadRequest(f"`file` is for an import; leave it out of {order.op!r}.", param="file")
+    elif len(order.file) > _LONGEST_FILE or not _FILE.fullmatch(order.file):
+        raise BadRequest(
+            "`file` must be the path of a .gguf file below the model manager's MODEL_IMPORT_DIR, such as "
+            "tiny/model.gguf; hidden files and .. are not accepted.",
+            param="file",
         )
 
 
@@ -76,6 +97,16 @@ class Operation:
         """Empty: all hosts."""
         return self.record.metadata["host"]
 
+    @property
+    def order(self) -> ModelOperation:
+        """What was ordered, as it can be ordered anew."""
+        return ModelOperation(
+            op=cast("OperationName", self.op),
+            model=self.record.model,
+            host=self.host,
+            file=self.record.metadata.get("file", ""),
+        )
+
 
 class Orders:
     """The operations of one fleet. Calls raise QueueUnavailable while Redis is away."""
@@ -88,6 +119,7 @@ class Orders:
     async def place(self, order: ModelOperation, *, by: str, request_id: str = "") -> Operation:
         """Accept an order; `by` names who gave it. Raises BadRequest, OperationConflict."""
         check_model(order.model, order.op, self._allowed)
+        check_file(order)
         if order.host and order.host not in self._hosts:
             raise BadRequest(f"`host` must be one of {', '.join(self._hosts)}.", param="host")
         for host in self._hosts if not order.host else [""]:
@@ -104,12 +136,13 @@ class Orders:
             elif known.state.is_terminal:
                 number += 1
                 continue
-            elif known.metadata["op"] != order.op:
+            elif (known.metadata["op"], known.metadata.get("file", "")) != (order.op, order.file):
                 raise _conflict(known)
             return await self.get(job_id)
 
     async def _enqueue(self, job_id: str, order: ModelOperation, by: str, request_id: str) -> JobRecord | None:
         """None: it is new. Else the operation that has this id."""
+        metadata = {"op": order.op, "host": order.host, "reason": order.reason, "by": by}
         try:
             accepted = await self._queue.enqueue(
                 NewJob(
@@ -119,17 +152,17 @@ class Orders:
                     request=order,
                     tenant=TENANT,
                     # Short ones first: nobody should wait for a download to get memory back.
-                    priority=Priority.LOW if order.op in _DOWNLOADS else Priority.NORMAL,
+                    priority=Priority.LOW if order.op in _BRINGING else Priority.NORMAL,
                     timeout_s=TIMEOUTS_S[order.op],
                     retention_s=RETENTION_S,
                     keep_events=True,
                     restartable=True,
-                    fingerprint=order.op,
+                    fingerprint=f"{order.op} {order.file}".rstrip(),
                     request_id=request_id,
-                    metadata={"op": order.op, "host": order.host, "reason": order.reason, "by": by},
+                    metadata=metadata | ({"file": order.file} if order.file else {}),
                 )
             )
-        except IdempotencyMismatch:  # another kind of operation
+        except IdempotencyMismatch:  # another kind of operation, or of another file
             return await self._queue.get(job_id)
         return await self._queue.get(job_id) if accepted.duplicate else None
 

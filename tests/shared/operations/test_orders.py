@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.orders import Orders, check_model, models_shard
 from manager.progress import Download
 from shared.backends.ollama_models import PullProgress
 from shared.errors import BadRequest, OperationConflict, OperationNotFound
 from shared.jobs import Kind, NewJob, State
+from shared.operations.orders import Orders, check_model, models_shard
 from shared.queue.client import QueueClient
 from shared.queue.scripts import Scripts
 from shared.wire.codec import encode

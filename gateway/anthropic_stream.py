@@ -1,0 +1,27 @@
+"""A Messages API stream: events that begin a message, tell its blocks and end it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.inference import Ticket
+from gateway.streaming import EventAnswerStream
+from shared.wire.anthropic_stream import PING, EventRenderer
+from shared.wire.canonical import TextAnswer
+
+
+class AnthropicStream(EventAnswerStream):
+    """Ends in `message_stop`, or in an `error` event. While nothing is said, a `ping` follows the comment that tells
+    the place in line, as clients of this API expect one.
+    """
+
+    def __init__(self, request: web.Request, ticket: Ticket, renderer: EventRenderer) -> None:
+        super().__init__(request, ticket, renderer)
+        self._frames = renderer
+
+    def _finish(self, answer: TextAnswer) -> bytes:
+        return self._frames.finish(answer)
+
+    async def _show_life(self) -> None:
+        await super()._show_life()
+        await self._out.write(PING)

@@ -1,0 +1,149 @@
+"""Routing at work: what is known of the services at this moment, the decision, and what is counted of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from prometheus_client import Counter
+
+from gateway.catalogue import Catalogue
+from gateway.classifier import Task, facts_of, task_of
+from gateway.metrics import GatewayMetrics
+from gateway.routing import Reason, decide
+from gateway.routing_inputs import Ask, Place, Role, RoutingPolicy, World, is_auto
+from shared.errors import ArrieroError, BackendError, ModelNotFound
+from shared.routes import Candidate, Route
+from shared.services.config import ServiceConfig
+from shared.services.names import parse
+from shared.services.presets import PRESETS
+from shared.services.registry import Registry
+from shared.services.settings import OLLAMA
+from shared.wire.canonical import EmbeddingRequest, Request
+
+ReadLoaded = Callable[[], Awaitable[Sequence[Candidate]]]
+
+
+class Router:
+    """Asks `decide` about the services in force. While the lists of models are fresh that costs microseconds."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        catalogue: Catalogue,
+        policy: RoutingPolicy,
+        metrics: GatewayMetrics,
+        *,
+        loaded: ReadLoaded,
+        shows_qualified: bool = False,
+    ) -> None:
+        """`loaded` reads which models are in memory; asked only for FIRST_LOADED_MODEL. `shows_qualified`: answers say
+        `service~model`, not the name asked for."""
+        self._registry = registry
+        self._catalogue = catalogue
+        self._policy = policy
+        self._metrics = metrics
+        self._loaded = loaded
+        self._shows_qualified = shows_qualified
+
+        # What the world was made from; it is made anew when one of these is another.
+        self._seen: tuple[object, ...] = ()
+        self._world = World({})
+        # Finding a labelled child anew for every request costs more than counting it.
+        self._counters: dict[str, dict[str, Counter]] = {}
+
+    async def route(self, ask: Ask) -> Route:
+        """The route of a request that is to become a job, counted. Raises what `decide` raises."""
+        route = await self.explain(ask)
+        self._counters[route.candidates[0].service][route.reason].inc()
+        return route
+
+    async def explain(self, ask: Ask) -> Route:
+        """The route that such a request would take. Raises what `decide` raises."""
+        route = await self._decide(ask)
+        first = route.candidates[0]
+        shown = first.qualified if self._shows_qualified else "" if is_auto(ask.name) else ask.name
+        # Most ask by the very name that the model has there.
+        return route if shown in ("", first.model) else replace(route, shown_as=shown)
+
+    async def _decide(self, ask: Ask) -> Route:
+        world = self.world()
+        route: Route | None = None
+        with contextlib.suppress(ArrieroError):
+            route = decide(ask, world, self._policy)
+        if route is not None and _is_known(route.candidates[0], world):
+            await self._catalogue.listing()  # renewed behind our back if it is old
+            return route
+        # It may have been installed a moment ago, so a refusal, or a guess, needs a fresh list.
+        await self._catalogue.listing(wait=True)
+        world = self.world()
+        try:
+            return decide(ask, world, self._policy)
+        except ModelNotFound:
+            if not self._policy.first_loaded or ask.is_fixed:
+                raise
+            return decide(ask, replace(world, loaded=await self._in_memory()), self._policy)
+
+    def task_of(self, request: Request) -> Task | None:
+        """What `auto` takes the request for; None: it chooses no model for such."""
+        if isinstance(request, EmbeddingRequest):
+            return None
+        return task_of(facts_of(request), self._policy.vocabulary)
+
+    def is_local(self, route: Route) -> bool:
+        """Whether the first to try is a machine of ours."""
+        place = self.world().places.get(route.candidates[0].service)
+        return place is not None and place.is_local
+
+    def world(self) -> World:
+        """The services in force, and what is known of their models."""
+        registry, catalogue = self._registry, self._catalogue
+        seen = (registry.version, registry.default_service, registry.off, catalogue.revision)
+        if seen != self._seen:
+            self._seen = seen
+            off = {
+                name: f"The service {name} is off: set {preset.key_variable}."
+                for name, preset in PRESETS.items()
+                if preset.key_variable
+            }
+            self._world = World(
+                {service.name: self._place(service) for service in registry.all()},
+                registry.default_service,
+                off | {one.name: one.reason for one in registry.off},
+            )
+        return self._world
+
+    def _place(self, service: ServiceConfig) -> Place:
+        if service.name not in self._counters:
+            # All are shown from the start: Prometheus sees no increase in a first value.
+            self._counters[service.name] = {
+                reason: self._metrics.routes.labels(service.name, reason) for reason in Reason
+            }
+        listing = self._catalogue.listing_of(service.name)
+        tells = service.enable_discovery or bool(service.models)
+        return Place(
+            name=service.name,
+            is_local=service.local,
+            models={key: info.name for key, info in listing.models.items()},
+            is_complete=listing.complete and tells,
+            tells=tells,
+            is_available=listing.answered > 0,
+            is_exact=service.api_format != "ollama",
+            default_model=service.default_model or self._default_model(service.name),
+            takes_pulls=service.capabilities.install,
+        )
+
+    def _default_model(self, service: str) -> str:
+        name = parse(self._policy.models[Role.DEFAULT], self._registry, OLLAMA)
+        return name.model if name.service == service else ""
+
+    async def _in_memory(self) -> Sequence[Candidate]:
+        try:
+            return await self._loaded()
+        except BackendError:
+            return ()
+
+
+def _is_known(target: Candidate, world: World) -> bool:
+    return bool(world.places[target.service].has(target.model))

@@ -1,0 +1,1 @@
+"""Outside registries of models: searching them, and keeping what was found for a while."""

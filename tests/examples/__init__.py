@@ -1,0 +1,1 @@
+"""The programs of examples/, run as their readers run them."""
