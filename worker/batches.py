@@ -108,8 +108,8 @@ def _together(members: Sequence[Trip]) -> Trip:
     inputs = [text for trip in members for text in _asked(trip).inputs]
     names = ",".join(trip.job.id for trip in members) if len(members) <= MOST_NAMED else first.job.id
     return Trip(
-        job=first.job, request=replace(_asked(first), inputs=inputs), kind=first.kind, itinerary=first.itinerary, failed=[],
-        request_id=names,
+        job=first.job, request=replace(_asked(first), inputs=inputs), kind=first.kind, itinerary=first.itinerary,
+        failed=[], request_id=names,
     )  # fmt: skip
 
 

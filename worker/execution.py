@@ -79,8 +79,8 @@ class Execution:
         itineraries: Itineraries | None = None,
         stay_s: Callable[[str], float] = lambda model: STAY_S,
     ) -> None:
-        """`itineraries`: None for Ollama alone. `stay_s`: how long a model stays in memory after a call, seconds; below 0
-        for ever."""
+        """`itineraries`: None for Ollama alone. `stay_s`: how long a model stays in memory after a call, seconds;
+        below 0 for ever."""
         self._hosts = hosts
         self._timeouts = timeouts
         self._policy = policy

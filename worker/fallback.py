@@ -2,8 +2,8 @@
 
 The order, within one deadline and one budget of tries for all of it:
   1. the model asked for, on the host where it has failed least; among equals the least busy
-  2. the next model of its itinerary (`worker.itinerary`); a stand-in is simplified: smaller context and output, no tools unless
-     it has them, less time
+  2. the next model of its itinerary (`worker.itinerary`); a stand-in is simplified: smaller context and output, no
+     tools unless it has them, less time
   3. a cached answer (see `shared.resilience.answer_cache`)
 Embeddings stay with their model: vectors of two models do not mix. So do raw prompts, written for its template, and
 orders to load it.

@@ -42,7 +42,7 @@ class Itineraries:
         self._made_from: tuple[int, str] = (-1, "")
 
     def of(self, job: RunningJob, request: Request) -> Itinerary:
-        """Raises what `worker.itinerary.itinerary` raises, and HandBack for a service that may become known in a moment."""
+        """Raises what `worker.itinerary.itinerary` raises, and HandBack for a service that may become known soon."""
         made_from = (self._services.version, self._services.default_service)
         if made_from != self._made_from or len(self._kept) >= MOST_KEPT:
             self._kept.clear()

@@ -1,4 +1,4 @@
-"""Fifty workers' slots before one host: it never gets more calls than it may, whoever is killed, and no slot is lost."""
+"""Fifty workers' slots before one host: it never gets more calls than it may, and no slot is lost, whoever is killed."""
 
 from __future__ import annotations
 

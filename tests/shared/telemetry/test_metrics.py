@@ -50,6 +50,9 @@ CLOSED = {
     "gpu": "number of a card",
     "model": "bounded: a caller writes it",
     "circuit": "bounded: a caller's model is in it",
+    "service": "configured, or registered by an admin",
+    "reason": "gateway.routing.Reason",
+    "result": "the code's own words",
     "le": "a histogram's buckets",
 }
 """Why the values of each label are few. A new one belongs here, with its reason."""
