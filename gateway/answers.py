@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.services import Services
+from gateway.whole_answer import WholeAnswer
 from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
@@ -15,7 +16,7 @@ from shared.wire.openai_render import job_body, to_json
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(status=status, body=to_json(body), content_type=JSON)
+    return WholeAnswer(status=status, body=to_json(body), content_type=JSON)
 
 
 def job_path(job_id: str) -> str:

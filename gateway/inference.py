@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
+from msgspec.json import Decoder
 from pydantic import BaseModel
 
 from gateway import request_options
@@ -20,6 +21,7 @@ from shared.queue.client import Accepted
 from shared.wire.canonical import EmbeddingAnswer, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
+from shared.wire.openai_plain import PlainChat
 
 AFTER_DEADLINE_S = 10.0
 """The queue ends a late job itself; only if even that does not arrive, the gateway gives up on its own."""
@@ -50,11 +52,19 @@ def failure(state: State, error: ErrorRecord | None) -> ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """How one inference route reads its body and writes its answer."""
+    """How one inference route reads its body and writes its answer.
+
+    `plain`: reads the body of most calls from its bytes, see `shared.wire.openai_plain`.
+    """
 
     kind: Kind
     body: type[BaseModel]
     to_canonical: Callable[[Any], object]
+    plain: Decoder[PlainChat] | None = None
+
+    def canonical(self, body: Any) -> object:
+        """The request in a checked body of either form."""
+        return body.to_canonical() if isinstance(body, PlainChat) else self.to_canonical(body)
 
 
 def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
@@ -69,7 +79,7 @@ def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[N
         id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
         model=body.model,
-        request=face.to_canonical(body),
+        request=face.canonical(body),
         tenant=tenant,
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,

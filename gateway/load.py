@@ -40,11 +40,10 @@ class LoadView:
         self._lock = asyncio.Lock()
         self._seen_at = float("-inf")
         self._seen: QueueStats | None = None
+        self._free_slots: int | None = None
 
     async def refresh(self) -> None:
         """Bring the view up to date if it is old. Keeps what it has when Redis does not answer."""
-        if time.monotonic() - self._seen_at < OLD_AFTER_S:
-            return
         async with self._lock:
             now = time.monotonic()
             if now - self._seen_at < OLD_AFTER_S:
@@ -54,12 +53,14 @@ class LoadView:
             except ArrieroError:
                 return
             self._seen_at = now
+            self._free_slots = free_slots(self._seen)
 
     async def expected_wait_s(self, position: int | None) -> float | None:
         """Seconds until a job at `position` starts; None for one that does not wait, and when nothing can be said."""
         if position is None:
             return None
-        await self.refresh()
+        if time.monotonic() - self._seen_at >= OLD_AFTER_S:
+            await self.refresh()
         if self._seen is None:
             return None
-        return expected_wait_s(position, free_slots(self._seen), self._seen.drain_per_s)
+        return expected_wait_s(position, self._free_slots, self._seen.drain_per_s)

@@ -6,11 +6,11 @@ The table `MOVES` is the only statement of which state follows which; the Lua sc
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.errors import ErrorRecord
+from shared.random_ids import RandomHex
 
 JOB_ID_PREFIX = "job_"
 POISON_CRASHES = 3
@@ -75,9 +75,12 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+_random_hex = RandomHex(16)
+
+
 def new_job_id() -> str:
     """A job id with 128 random bits."""
-    return JOB_ID_PREFIX + secrets.token_hex(16)
+    return JOB_ID_PREFIX + _random_hex()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,8 +91,8 @@ class NewJob:
     model: str
     """The model as asked for."""
     request: object
-    """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation for a change to a
-    model."""
+    """The canonical request, or what reads as one: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation
+    for a change to a model."""
     tenant: str = "default"
     priority: Priority = Priority.NORMAL
     timeout_s: float = 600.0

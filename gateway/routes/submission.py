@@ -5,30 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta
+from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
-from gateway.body import read_json
+from gateway.body import read_json, read_plain_or_json
 from gateway.inference import Face, count, enqueue
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
 from shared.errors import ArrieroError, BadRequest
-from shared.jobs import Kind, NewJob, Priority, new_job_id
+from shared.jobs import Kind, NewJob, Priority
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
+from shared.wire.openai_plain import PlainChat
 from shared.wire.openai_render import error_body
 
 MAX_DEADLINE_S = 86_400.0
 MAX_DELAY_S = 30 * 86_400.0
 MAX_METADATA = 16
+MAX_METADATA_NAME = 64
+MAX_METADATA_TEXT = 512
 MAX_BATCH = 1000
 
 FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
 
-MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataText = Annotated[str, StringConstraints(max_length=512)]
+MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_NAME)]
+MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_TEXT)]
 
 
 class JobOptions(BaseModel):
@@ -58,6 +64,26 @@ class Submission(JobOptions):
     type: Literal["chat.completion", "completion", "embedding"]
     request: dict[str, Any]
     webhook_url: str | None = None
+
+
+class PlainChatJob(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/jobs as most clients send it; see `shared.wire.openai_plain`."""
+
+    type: Literal["chat.completion"]
+    request: PlainChat
+    priority: Priority = Priority.NORMAL
+    delay_seconds: Annotated[float, Meta(ge=0, le=MAX_DELAY_S)] = 0
+    deadline_seconds: Annotated[float, Meta(ge=request_options.LEAST_DEADLINE_S, le=MAX_DEADLINE_S)] | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME)],
+            Annotated[str, Meta(max_length=MAX_METADATA_TEXT)],
+        ],
+        Meta(max_length=MAX_METADATA),
+    ] = msgspec.field(default_factory=dict)
+
+
+_plain_jobs = Decoder(PlainChatJob)
 
 
 class DescribedJob(JobOptions):
@@ -99,7 +125,6 @@ class JobBatchBody(BaseModel):
 
 async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
     """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and ModelNotFound."""
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
     wanted = validate(Submission, data)
     if wanted.webhook_url is not None:
         raise BadRequest(
@@ -112,16 +137,27 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         body: Any = validate(face.body, wanted.request)
     except BadRequest as error:
         raise _at("request", error) from None
+    job = await _job(request, wanted, face, body)
+    if key is not None:
+        job.id = request_options.idempotent_job_id(job.tenant, key)
+        job.fingerprint = request_options.fingerprint("job", data)
+    return job
+
+
+async def _job(
+    request: web.Request, wanted: Submission | PlainChatJob, face: Face, body: ChatCompletionBody | PlainChat
+) -> NewJob:
+    """The job of a checked description, with `body` for its request. Raises BadRequest and ModelNotFound."""
+    services, headers = request.app[SERVICES], request.headers
     await services.catalogue.require(body.model)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
-        request.headers, services.settings.request_timeout, silent=False
+        headers, services.settings.request_timeout, silent=False
     )
     return NewJob(
-        id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
         model=body.model,
-        request=face.to_canonical(body),
-        tenant=tenant,
+        request=face.canonical(body),
+        tenant=request[CALLER].tenant,
         priority=Priority(wanted.priority),
         # The queue counts from acceptance.
         timeout_s=wanted.delay_seconds + deadline_s,
@@ -131,8 +167,7 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         restartable=True,
         request_id=request[REQUEST_ID],
         metadata=wanted.metadata,
-        fingerprint="" if key is None else request_options.fingerprint("job", data),
-        private=request_options.wants_no_copy(request.headers),
+        private=request_options.wants_no_copy(headers),
     )
 
 
@@ -142,9 +177,12 @@ def _at(place: str, error: BadRequest) -> BadRequest:
 
 
 async def submit(request: web.Request) -> web.Response:
-    data = await read_json(request)
-    job = await new_job(request, data, request_options.idempotency_key(request.headers))
     services = request.app[SERVICES]
+    plain, data = await read_plain_or_json(request, _plain_jobs)
+    if plain is not None:
+        job = await _job(request, plain, CHAT, plain.request)
+    else:
+        job = await new_job(request, data, request_options.idempotency_key(request.headers))
     return await accepted_job(services, job, await enqueue(services, job))
 
 
