@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.services import Services
 from gateway.waits import Outlook
+from gateway.whole_answer import WholeAnswer
 from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
@@ -16,7 +17,7 @@ from shared.wire.openai_render import job_body, to_json
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(status=status, body=to_json(body), content_type=JSON)
+    return WholeAnswer(status=status, body=to_json(body), content_type=JSON)
 
 
 def job_path(job_id: str) -> str:

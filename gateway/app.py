@@ -106,8 +106,7 @@ GOODBYE_S = 1.0
 
 def build_app(services: Services) -> web.Application:
     """The application with every declared route, and no other."""
-    # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
-    app = web.Application(middlewares=[FrontMiddleware(services.settings)], client_max_size=0)
+    app = web.Application(middlewares=[FrontMiddleware(services)])
     app[SERVICES] = services
     for route in ROUTES:
         services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
@@ -290,7 +289,7 @@ class Gateway:
             async with asyncio.timeout(self.settings.drain_timeout):
                 await services.meter.idle.wait()
         except TimeoutError:
-            log.warning("gateway.drain_timeout", requests=services.meter.in_flight)
+            log.warning("gateway.drain_timeout", requests=len(services.meter.tasks))
             services.cutting_off = True
             for task in list(services.meter.tasks):
                 task.cancel()

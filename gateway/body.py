@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.json import Decoder
 
+from gateway.request_options import IDEMPOTENCY_HEADER
 from gateway.services import SERVICES
 from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from shared.wire.json_body import parse_json
+from shared.wire.openai_plain import read_plain
+
+P = TypeVar("P", bound=Struct)
 
 
 def check_form(request: web.Request, *, any_type: bool = False) -> None:
@@ -17,9 +24,12 @@ def check_form(request: web.Request, *, any_type: bool = False) -> None:
     `any_type`: JSON under another name will do, such as what `curl -d` sends; but not from a web page, which could send
     it from any site without asking the browser's leave first.
     """
-    if "Content-Encoding" in request.headers:
+    headers = request.headers
+    if "Content-Encoding" in headers:
         raise UnsupportedMediaType("Send the body uncompressed: Content-Encoding is not accepted.")
-    if request.content_type != "application/json" and not (any_type and "Origin" not in request.headers):
+    if headers.get("Content-Type") == "application/json":
+        return  # what most clients send; the header need not be taken apart
+    if request.content_type != "application/json" and not (any_type and "Origin" not in headers):
         raise UnsupportedMediaType("Send the body as JSON, with the header `Content-Type: application/json`.")
     charset = request.charset
     if charset is not None and charset.lower().replace("_", "-") not in ("utf-8", "utf8"):
@@ -61,6 +71,21 @@ async def read_json(request: web.Request, *, any_type: bool = False) -> object:
     """The JSON body, parsed strictly. Raises what `check_form`, `read_body` and `parse_json` raise."""
     check_form(request, any_type=any_type)
     return parse_json(await read_body(request))
+
+
+async def read_plain_or_json(request: web.Request, plain: Decoder[P] | None) -> tuple[P | None, object]:
+    """The body in its plain form (see `shared.wire.openai_plain`) if it has one, else None and its JSON.
+
+    Raises what `read_json` raises.
+    """
+    check_form(request)
+    body = await read_body(request)
+    # With a key the JSON counts: it tells a repetition from another request.
+    if plain is not None and IDEMPOTENCY_HEADER not in request.headers:
+        value = read_plain(plain, body)
+        if value is not None:
+            return value, None
+    return None, parse_json(body)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

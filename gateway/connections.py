@@ -2,7 +2,7 @@
 answered.
 
 aiohttp limits the size of a head but not the time it takes, and answers parse errors with text. `GuardedHandler` adds
-the missing limits; it reads four of `web.RequestHandler`'s attributes, pinned by `tests/gateway/test_connections.py`.
+the missing limits; it reads five of `web.RequestHandler`'s attributes, pinned by `tests/gateway/test_connections.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway.dispatch import Dispatcher, new_request
 from gateway.metrics import GatewayMetrics
 from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
@@ -85,6 +86,11 @@ class GuardedHandler(web.RequestHandler):
             self._head_begun = True
             if self._head_timer is None:
                 self._arm()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # aiohttp calls this for every body, paused or not, and would each time parse nothing anew.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def _arm(self) -> None:
         self._head_timer = self._guard.loop.call_later(self._guard.limits.header_timeout_s, self._head_is_late)
@@ -177,8 +183,8 @@ class GuardedRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         return GuardedServer(
-            plain.request_handler,
-            request_factory=plain.request_factory,
+            Dispatcher(self.app, plain.request_handler),
+            request_factory=new_request,
             handler_cancellation=plain.handler_cancellation,
             limits=self._limits,
             metrics=self._metrics,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aiohttp import web
+from msgspec.json import Decoder
 from pydantic import BaseModel
 
 from gateway import request_options
@@ -26,6 +27,7 @@ from shared.usage.sizes import size_of
 from shared.wire.canonical import EmbeddingAnswer, EmbeddingRequest, Request, TextAnswer
 from shared.wire.codec import decode_answer
 from shared.wire.events import Ended
+from shared.wire.openai_plain import PlainChat
 
 AFTER_DEADLINE_S = 10.0
 """The queue ends a late job itself; only if even that does not arrive, the gateway gives up on its own."""
@@ -54,9 +56,15 @@ def failure(state: State, error: ErrorRecord | None) -> ErrorRecord:
     return ArrieroError("The job failed, and no reason was recorded.").record()
 
 
+NO_WISH = Wish()
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
-    """How one inference route reads its body and writes its answer."""
+    """How one inference route reads its body and writes its answer.
+
+    `plain`: reads the body of most calls from its bytes, see `shared.wire.openai_plain`.
+    """
 
     kind: Kind
     body: type[BaseModel]
@@ -66,6 +74,15 @@ class Face:
     fills_in: bool = True
     """OLLAMA_TEMPERATURE and OLLAMA_MAX_TOKENS hold for requests that say none. Clients of Ollama and Anthropic expect
     what their own servers would do."""
+    plain: Decoder[PlainChat] | None = None
+
+    def canonical(self, body: Any) -> Request:
+        """The request in a checked body of either form."""
+        return body.to_canonical() if isinstance(body, PlainChat) else self.to_canonical(body)
+
+    def wishes(self, body: Any) -> Wish:
+        """What a checked body of either form wants; the plain one has no words for it."""
+        return NO_WISH if isinstance(body, PlainChat) else self.wish(body)
 
 
 def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
@@ -83,8 +100,8 @@ async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, 
     """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
     the defaults that hold there. Raises what `as_ask` and `decide` raise."""
     services = request.app[SERVICES]
-    canonical = face.to_canonical(body)
-    route = await services.router.route(as_ask(request, canonical, face.wish(body)))
+    canonical = face.canonical(body)
+    route = await services.router.route(as_ask(request, canonical, face.wishes(body)))
     canonical.model = route.candidates[0].model
     if face.fills_in and not isinstance(canonical, EmbeddingRequest) and services.router.is_local(route):
         services.settings.fill_in(canonical.sampling)

@@ -27,8 +27,6 @@ class LoadView:
 
     async def refresh(self) -> None:
         """Bring the view up to date if it is old. Keeps what it has when Redis does not answer."""
-        if time.monotonic() - self._seen_at < OLD_AFTER_S:
-            return
         async with self._lock:
             now = time.monotonic()
             if now - self._seen_at < OLD_AFTER_S:
@@ -46,7 +44,7 @@ class LoadView:
 
     async def fresh_outlook(self, at: Standing | None) -> Outlook | None:
         """The same by a view of now."""
-        if at is not None:
+        if at is not None and time.monotonic() - self._seen_at >= OLD_AFTER_S:
             await self.refresh()
         return self.outlook(at)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from gateway.metrics import GatewayMetrics
@@ -21,12 +22,11 @@ class RequestMeter:
 
     def __init__(self, metrics: GatewayMetrics) -> None:
         self._metrics = metrics
-        self.in_flight = 0
         self.tasks: set[asyncio.Task[object]] = set()
         """The handlers of the requests in flight."""
         self.idle = asyncio.Event()
         self.idle.set()
-        metrics.in_flight.set_function(lambda: self.in_flight)
+        metrics.in_flight.set_function(lambda: len(self.tasks))
         # Finding a labelled child anew for every request costs more than counting it.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         # All are shown from the start: Prometheus sees no increase in a first value.
@@ -49,19 +49,19 @@ class RequestMeter:
         counter.inc()
         timer.observe(seconds)
 
-    def began(self) -> asyncio.Task[object]:
+    def began(self, request: web.Request) -> asyncio.Task[object]:
         """Count the request that the current task handles; give the task to `ended` afterwards."""
-        task = asyncio.current_task()
+        # Before Python 3.12, to look for the running loop costs a system call.
+        task = asyncio.current_task(request.task.get_loop())
         assert task is not None
+        if not self.tasks:
+            self.idle.clear()
         self.tasks.add(task)
-        self.in_flight += 1
-        self.idle.clear()
         return task
 
     def ended(self, task: asyncio.Task[object]) -> None:
         self.tasks.discard(task)
-        self.in_flight -= 1
-        if not self.in_flight:
+        if not self.tasks:
             self.idle.set()
 
     def enqueued(self, kind: str, priority: str, outcome: str) -> None:

@@ -5,6 +5,7 @@ count.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,10 +16,9 @@ from structlog.contextvars import bind_contextvars
 from gateway.cors import CorsPolicy
 from gateway.direct_errors import DirectErrors
 from gateway.route_table import ErrorForm, Role, Route, error_form, is_anthropic
-from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
-from gateway.settings import GatewaySettings
-from shared.access import ANYONE, allowed_host_names, check_host, identify
-from shared.envelope import SERVER_NAME, accepted_request_id, error_response
+from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, STARTED_AT, Services
+from shared.access import allowed_host_names, check_host, identify
+from shared.envelope import SERVER_NAME, error_response
 from shared.errors import (
     ArrieroError,
     ErrorRecord,
@@ -43,14 +43,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def stamp(request: web.Request, headers: CIMultiDict[str]) -> None:
     """Put on an answer what every answer has. For a stream, call it before the first byte."""
     headers["x-request-id"] = request[REQUEST_ID]
-    headers["openai-processing-ms"] = str(int((asyncio.get_running_loop().time() - request[STARTED_AT]) * 1000))
+    headers["openai-processing-ms"] = str(int(_age_s(request) * 1000))
     headers["Server"] = SERVER_NAME
     if is_anthropic(request.path):
         headers["request-id"] = request[REQUEST_ID]
-    job_headers = request.get(JOB_HEADERS)
-    if job_headers:
+    if job_headers := request[JOB_HEADERS]:
         headers.update(job_headers)
-    headers.update(request.get(CORS_HEADERS, ()))
+    if cors_headers := request[CORS_HEADERS]:
+        headers.update(cors_headers)
+
+
+def _age_s(request: web.Request) -> float:
+    return time.monotonic() - request[STARTED_AT]
 
 
 class GatewayStopping(ArrieroError):
@@ -61,7 +65,7 @@ class GatewayStopping(ArrieroError):
 
 def stopping(request: web.Request) -> GatewayStopping:
     """The error for a request that is cut off by the end of the drain; its job, if it has one, goes on."""
-    job_id = request.get(JOB_HEADERS, {}).get("x-arriero-job-id")
+    job_id = request[JOB_HEADERS].get("x-arriero-job-id")
     if job_id is None:
         return GatewayStopping()
     return GatewayStopping(
@@ -91,7 +95,9 @@ class FrontMiddleware:
 
     __middleware_version__ = 1
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        settings = services.settings
         self._hosts = allowed_host_names(settings.allowed_hosts, settings.gateway_host)
         self._on_loopback = settings.on_loopback
         self._logs_requests = settings.most_logged in ("DEBUG", "INFO")
@@ -104,13 +110,9 @@ class FrontMiddleware:
         self._cors = CorsPolicy(frozenset(settings.cors_allowed_origins), settings.cors_allow_credentials)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        services = request.app[SERVICES]
-        loop = asyncio.get_running_loop()
-        started_at = request[STARTED_AT] = loop.time()
-        request[REQUEST_ID] = accepted_request_id(request.headers.get("x-request-id"))
+        services = self._services
         bind_contextvars(request_id=request[REQUEST_ID])
-        request[CALLER] = ANYONE
-        task = services.meter.began()
+        task = services.meter.began(request)
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
         try:
             try:
@@ -156,7 +158,7 @@ class FrontMiddleware:
             status = response.status
             return response
         finally:
-            seconds = loop.time() - started_at
+            seconds = _age_s(request)
             services.meter.ended(task)
             services.meter.answered(path, request.method if path != NO_ROUTE else "any", status, seconds)
             if self._logs_requests:
@@ -179,7 +181,7 @@ class FrontMiddleware:
         return response
 
     def _log(self, request: web.Request, path: str, status: int, seconds: float) -> None:
-        caller, headers = request[CALLER], request.get(JOB_HEADERS)
+        caller = request[CALLER]
         # Probes and scrapes come every few seconds for ever.
         write = log.debug if path.startswith(("/health", "/metrics")) and status < 500 else log.info
         write(
@@ -191,7 +193,7 @@ class FrontMiddleware:
             ms=round(seconds * 1000, 1),
             tenant=caller.tenant,
             key_id=caller.key_id,
-            job_id=headers.get("x-arriero-job-id", "") if headers else "",
+            job_id=request[JOB_HEADERS].get("x-arriero-job-id", ""),
             sdk_retry=request.headers.get("x-stainless-retry-count", "")[:8],
         )
 

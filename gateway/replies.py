@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -38,7 +39,7 @@ class Subscription:
 
     def __init__(self, replies: Replies, job_id: str) -> None:
         self.job_id = job_id
-        self.opened_at = asyncio.get_running_loop().time()
+        self.opened_at = time.monotonic()
         self._replies = replies
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -325,7 +326,7 @@ class Replies:
 
     async def _sweep_waiting(self) -> None:
         """Read the records of jobs waited for longer than a sweep: a lost inbox entry must not cost the answer."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         old = [
             job_id
             for job_id, waiting in self._subscriptions.items()

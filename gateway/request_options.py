@@ -57,8 +57,9 @@ def deadline_s(headers: Mapping[str, str], longest_s: float, *, silent: bool = T
                 param=DEADLINE_HEADER,
             )
         limit = min(limit, seconds)
-    hint = _number(headers.get(SDK_TIMEOUT_HEADER, "")) if silent else None
-    return limit if hint is None else min(limit, hint)
+    hint = headers.get(SDK_TIMEOUT_HEADER) if silent else None
+    seconds = None if hint is None else _number(hint)
+    return limit if seconds is None else min(limit, seconds)
 
 
 def _number(text: str) -> float | None:

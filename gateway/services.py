@@ -72,7 +72,7 @@ CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 CORS_HEADERS = web.RequestKey("cors_headers", Mapping[str, str])
 """What the answer tells a browser about pages of other origins."""
-JOB_HEADERS = web.RequestKey("job_headers", dict[str, str])
+JOB_HEADERS = web.RequestKey("job_headers", Mapping[str, str])
 """Headers about the job behind a request; every answer of the request carries them, errors too."""
 STARTED_AT = web.RequestKey("started_at", float)
-"""When the request's head was read, on the loop's clock, seconds."""
+"""When the request's head was read, on the monotonic clock, seconds."""

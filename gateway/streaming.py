@@ -7,6 +7,7 @@ the stream always ends in words: the dialect's own end, or one error; never a si
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
@@ -155,7 +156,7 @@ class AnswerStream(ABC):
         self._running = True
         if not self._chunks_seen:
             self._chunks_seen = True
-            self._services.metrics.first_chunk.observe(self._loop.time() - self._request[STARTED_AT])
+            self._services.metrics.first_chunk.observe(time.monotonic() - self._request[STARTED_AT])
 
     async def _break_off(self, error: ErrorRecord) -> web.StreamResponse:
         await self._out.write(self._renderer.error(error))

@@ -7,6 +7,7 @@ first key on every call needs one, and a service that other machines can reach d
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,6 +43,7 @@ class Caller:
 
 
 ANYONE = Caller(tenant="", role=Role.PUBLIC)
+TRUSTED = Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
 
 
 def is_loopback(host: str) -> bool:
@@ -133,7 +135,7 @@ async def identify(headers: CIMultiDictProxy[str], keys: KeyWatch, *, on_loopbac
     if keys.known and keys.count == 0 and on_loopback:
         given = headers.get("Authorization") or headers.get("x-api-key") or ""
         if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
-            return Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
+            return TRUSTED
         # The first key was made a moment ago, and here it is: from now on keys count.
     token = bearer_token(headers)
     key = None if token is None else await keys.recognise(token)
@@ -146,10 +148,15 @@ async def identify(headers: CIMultiDictProxy[str], keys: KeyWatch, *, on_loopbac
 
 def check_host(host: str, allowed: frozenset[str]) -> None:
     """Raise Forbidden for a Host that is not a name of this machine: a web page may have had its name point here."""
+    if not _answers_to(host, allowed):
+        raise Forbidden("This address answers to local host names only. Add the name to ALLOWED_HOSTS if it is yours.")
+
+
+@functools.lru_cache(maxsize=256)
+def _answers_to(host: str, allowed: frozenset[str]) -> bool:
     name = host.lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
-    if name.rstrip(".") not in allowed:
-        raise Forbidden("This address answers to local host names only. Add the name to ALLOWED_HOSTS if it is yours.")
+    return name.rstrip(".") in allowed
 
 
 def allowed_host_names(configured: Sequence[str], listen_host: str) -> frozenset[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import secrets
 from typing import Any
 
 from aiohttp import web
 
 from shared.errors import ArrieroError, ErrorRecord
+from shared.random_ids import RandomHex
 from shared.wire.openai_render import error_body, to_json
 
 JSON = "application/json"
@@ -22,8 +22,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REASONS = {408: "Request Timeout", 503: "Service Unavailable"}
 
 
+_random_hex = RandomHex(12)
+
+
 def new_request_id() -> str:
-    return "req_" + secrets.token_hex(12)
+    return "req_" + _random_hex()
 
 
 def accepted_request_id(given: str | None) -> str:

@@ -6,11 +6,11 @@ The table `MOVES` is the only statement of which state follows which; the Lua sc
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.errors import ErrorRecord
+from shared.random_ids import RandomHex
 from shared.routes import Route
 
 JOB_ID_PREFIX = "job_"
@@ -76,9 +76,12 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+_random_hex = RandomHex(16)
+
+
 def new_job_id() -> str:
     """A job id with 128 random bits."""
-    return JOB_ID_PREFIX + secrets.token_hex(16)
+    return JOB_ID_PREFIX + _random_hex()
 
 
 def shown_model(model: str, route: Route | None) -> str:
@@ -94,8 +97,8 @@ class NewJob:
     model: str
     """The model to ask first, by its own name there, without a service."""
     request: object
-    """The canonical request: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation for a change to a
-    model."""
+    """The canonical request, or what reads as one: ChatRequest, CompletionRequest or EmbeddingRequest; ModelOperation
+    for a change to a model."""
     tenant: str = "default"
     priority: Priority = Priority.NORMAL
     cost: float = 1.0

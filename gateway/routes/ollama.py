@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -67,7 +66,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
 
 
 def _rendering(request: web.Request, face: Face, body: OllamaBody, model: str) -> Rendering:
-    waited_s = asyncio.get_running_loop().time() - request[STARTED_AT]
+    waited_s = time.monotonic() - request[STARTED_AT]
     only_loads = isinstance(body, OllamaTextBody) and body.only_loads
     return Rendering(kind=face.kind, model=model, began=time.time() - waited_s, only_loads=only_loads)
 

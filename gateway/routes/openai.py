@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+from msgspec.json import Decoder
 
 from gateway import request_options
 from gateway.answers import accepted_job, json_response
-from gateway.body import read_json
+from gateway.body import read_plain_or_json
 from gateway.catalogue import canonical_name, not_found
 from gateway.inference import Face, Ticket, answered, as_job, enqueue, submitted
 from gateway.route_table import Role, Route
@@ -32,6 +33,7 @@ from shared.wire.openai import (
     to_embedding,
     validate,
 )
+from shared.wire.openai_plain import PlainChat
 from shared.wire.openai_render import (
     Rendering,
     StreamRenderer,
@@ -49,7 +51,7 @@ def _wish(body: Body) -> Wish:
     return Wish(body.provider, body.private)
 
 
-CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat, _wish)
+CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat, _wish, plain=Decoder(PlainChat))
 COMPLETION = Face(Kind.COMPLETION, CompletionBody, to_completion, _wish)
 EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding, _wish)
 
@@ -57,8 +59,8 @@ EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding, _wish)
 async def infer(request: web.Request, face: Face) -> web.StreamResponse:
     """The whole of an inference route: read, check, enqueue, then answer at once, as one body or as a stream."""
     services = request.app[SERVICES]
-    data = await read_json(request)
-    body: Any = validate(face.body, data)
+    plain, data = await read_plain_or_json(request, face.plain)
+    body: Any = validate(face.body, data) if plain is None else plain
     job, keyed = await as_job(request, face, body, data)
     if "Prefer" in request.headers and request_options.wants_no_wait(request.headers):
         job.retention_s = services.settings.result_ttl

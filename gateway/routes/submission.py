@@ -5,32 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta
+from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
-from gateway.body import read_json
+from gateway.body import read_json, read_plain_or_json
 from gateway.inference import Face, cost_of, count, enqueue, routed
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.services import CALLER, REQUEST_ID, SERVICES
 from gateway.templates import MOST_VARIABLES, NAME_PATTERN, render
 from shared.errors import ArrieroError, BadRequest, NotFound, Overloaded
-from shared.jobs import Kind, NewJob, Priority, new_job_id
+from shared.jobs import Kind, NewJob, Priority
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
+from shared.wire.openai_plain import PlainChat
 from shared.wire.openai_render import error_body
 
 MAX_DEADLINE_S = 86_400.0
 MAX_DELAY_S = 30 * 86_400.0
 MAX_METADATA = 16
+MAX_METADATA_NAME = 64
+MAX_METADATA_TEXT = 512
 MAX_BATCH = 1000
 
 FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
 
 ErrorT = TypeVar("ErrorT", bound=ArrieroError)
-MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataText = Annotated[str, StringConstraints(max_length=512)]
+MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_NAME)]
+MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_TEXT)]
 TemplateName = Annotated[str, Field(pattern=NAME_PATTERN, description="One of GET /templates, to be filled in.")]
 Variables = Annotated[
     dict[str, str], Field(max_length=MOST_VARIABLES, description="What the template's variables stand for.")
@@ -66,6 +72,26 @@ class Submission(JobOptions):
     template: TemplateName | None = None
     variables: Variables = Field(default_factory=dict)
     webhook_url: str | None = None
+
+
+class PlainChatJob(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/jobs as most clients send it; see `shared.wire.openai_plain`."""
+
+    type: Literal["chat.completion"]
+    request: PlainChat
+    priority: Priority = Priority.NORMAL
+    delay_seconds: Annotated[float, Meta(ge=0, le=MAX_DELAY_S)] = 0
+    deadline_seconds: Annotated[float, Meta(ge=request_options.LEAST_DEADLINE_S, le=MAX_DEADLINE_S)] | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME)],
+            Annotated[str, Meta(max_length=MAX_METADATA_TEXT)],
+        ],
+        Meta(max_length=MAX_METADATA),
+    ] = msgspec.field(default_factory=dict)
+
+
+_plain_jobs = Decoder(PlainChatJob)
 
 
 class DescribedJob(JobOptions):
@@ -150,21 +176,28 @@ def checked(data: object, templates: Mapping[str, str]) -> tuple[Submission, Fac
 
 async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
     """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
-    wanted, face, body = checked(data, services.settings.prompt_templates)
+    wanted, face, body = checked(data, request.app[SERVICES].settings.prompt_templates)
+    job = await _job(request, wanted, face, body)
+    if key is not None:
+        job.id = request_options.idempotent_job_id(job.tenant, key)
+        job.fingerprint = request_options.fingerprint("job", data)
+    return job
+
+
+async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Face, body: Any) -> NewJob:
+    """The job of a checked description, with `body` for its request. Raises BadRequest and what `routed` raises."""
+    services, headers = request.app[SERVICES], request.headers
     canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
-        request.headers, services.settings.request_timeout, silent=False
+        headers, services.settings.request_timeout, silent=False
     )
-    canonical = face.to_canonical(body)
     return NewJob(
-        id=new_job_id() if key is None else request_options.idempotent_job_id(tenant, key),
         kind=face.kind,
         model=canonical.model,
         request=canonical,
         route=route,
         local_only=route.local_only,
-        tenant=tenant,
+        tenant=request[CALLER].tenant,
         priority=Priority(wanted.priority),
         cost=cost_of(services, face.kind, body.model, canonical),
         # The queue counts from acceptance.
@@ -175,8 +208,7 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
         restartable=True,
         request_id=request[REQUEST_ID],
         metadata=wanted.metadata,
-        fingerprint="" if key is None else request_options.fingerprint("job", data),
-        no_store=request_options.wants_no_copy(request.headers),
+        no_store=request_options.wants_no_copy(headers),
     )
 
 
@@ -186,9 +218,12 @@ def _at(place: str, error: ErrorT) -> ErrorT:
 
 
 async def submit(request: web.Request) -> web.Response:
-    data = await read_json(request)
-    job = await new_job(request, data, request_options.idempotency_key(request.headers))
     services = request.app[SERVICES]
+    plain, data = await read_plain_or_json(request, _plain_jobs)
+    if plain is not None:
+        job = await _job(request, plain, CHAT, plain.request)
+    else:
+        job = await new_job(request, data, request_options.idempotency_key(request.headers))
     return await accepted_job(services, job, await enqueue(services, job))
 
 

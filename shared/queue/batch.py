@@ -26,13 +26,16 @@ class Batcher(Generic[I, R]):
         self._limit = limit
         self._waiting: list[tuple[I, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def put(self, item: I) -> asyncio.Future[R]:
         """The reply to this item, in due time."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        # Before Python 3.12, to look for the running loop costs a system call.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = loop.create_task(self._run())
         return future
 
     async def _run(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections import Counter
@@ -50,7 +49,7 @@ LIST_SCAN_LIMIT = 2000
 """How many records one page of a filtered list looks at."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Accepted:
     """The queue has the job. `duplicate`: it had it already, from the same body.
 
@@ -118,8 +117,7 @@ class QueueClient:
         Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
         """
         row = _row(job)
-        until = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
-        answer = await self._enqueues.put((until, row))
+        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, row))
         return _accepted(job, answer)
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Accepted | ArrieroError]:
@@ -142,7 +140,7 @@ class QueueClient:
 
     async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
         """One reply each; nothing for a job that waited in vain for the batch before this one."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         timely = [(until, row) for until, row in jobs if until > now]
         if not timely:
             return [b""] * len(jobs)
@@ -320,26 +318,32 @@ def _row(job: NewJob) -> tuple[Field, ...]:
         records.descriptions_of(job.metadata, job.route),
         job.request_id,
         int(job.retention_s * 1000),
-        line_of(job.kind, job.model, job.request, job.route.candidates[0].service if job.route else HOME),
+        _line(job),
         f"{job.cost:.3f}".rstrip("0").rstrip("."),
     )
+
+
+def _line(job: NewJob) -> str:
+    return line_of(job.kind, job.model, job.request, job.route.candidates[0].service if job.route else HOME)
+
+
+_WAITING = {state.value.encode(): state for state in (State.QUEUED, State.SCHEDULED)}
 
 
 def _accepted(job: NewJob, answer: bytes) -> Accepted:
     """What enqueue.lua says of a job. Raises what `QueueClient.enqueue` raises."""
     match answer[:1]:
+        case b"q" | b"s":
+            state, now_ms, *place = answer.split(b" ")
+            position, in_class, in_line = map(int, place or (0, 0, 0))
+            standing = Standing(
+                priority=job.priority, line=_line(job), position=position, in_class=in_class, in_line=in_line
+            )
+            return Accepted(job.id, _WAITING[state], standing=standing, at=int(now_ms) / 1000)
         case b"":
             raise QueueUnavailable(retry_after_s=2)
         case b"#":
             raise refusal(answer)
         case b"!":
             raise IdempotencyMismatch(param="Idempotency-Key")
-        case b"=":
-            return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
-    state, now_ms, *place = answer.split()
-    position, in_class, in_line = map(int, place or (0, 0, 0))
-    standing = Standing(
-        priority=job.priority, line=line_of(job.kind, job.model, job.request), position=position, in_class=in_class,
-        in_line=in_line,
-    )  # fmt: skip
-    return Accepted(job.id, State(state.decode()), standing=standing, at=int(now_ms) / 1000)
+    return Accepted(job.id, State(answer[1:].decode()), duplicate=True)

@@ -118,6 +118,15 @@ def _improve_connections(pool: ConnectionPool) -> None:
                 await self.disconnect(nowait=True)  # half a command may be out
                 raise
 
+        async def can_read_destructive(self) -> bool:
+            # Asked before every call: is this connection, back from the pool, closed or out of step? redis-py answers
+            # by reading with a limit of no time, which takes a quarter of a short call.
+            reader = self._reader
+            over = reader is None or reader.at_eof() or reader.exception() is not None
+            if over or reader._buffer or self._parser._reader.has_data():
+                return await super().can_read_destructive()  # type: ignore[no-any-return]
+            return False
+
         # In Python, argument by argument, in redis-py; our calls carry thousands of them.
         def pack_command(self, *args: Any) -> list[bytes]:
             if isinstance(args[0], str) and " " in args[0]:  # CONFIG GET and the like are several words to Redis

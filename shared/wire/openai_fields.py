@@ -50,8 +50,12 @@ def _whole(value: Any) -> Any:
 WHOLE = BeforeValidator(_whole)
 
 
+def is_model_name(name: str) -> bool:
+    return _MODEL_NAME.fullmatch(name) is not None
+
+
 def _model_name(name: str) -> str:
-    if not _MODEL_NAME.fullmatch(name):
+    if not is_model_name(name):
         raise reject(
             "is not a model name: use letters, digits and _ - with single . : / @ ~ between them, such as llama3.2:3b;"
             " addresses and paths are not accepted"

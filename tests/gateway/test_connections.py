@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 
 from shared.queue.running import RunningJob
 from tests.conftest import WaitUntil
@@ -260,5 +261,6 @@ async def test_slowloris_does_not_keep_others_out(start_gateway: StartGateway) -
 def test_what_we_read_of_aiohttp_is_still_there() -> None:
     """`GuardedHandler` relies on these; a release without them must not pass unnoticed."""
     assert {"_request_count", "_request_in_progress", "_messages"} <= set(web.RequestHandler.__slots__)
+    assert "_reading_paused" in BaseProtocol.__slots__
     assert callable(web.RequestHandler.handle_error)
     assert callable(web.Server.__call__)
