@@ -38,6 +38,8 @@ class Job:
     position: int | None = None
     """Jobs ahead of it, plus one; None once it runs."""
     expected_wait_s: float | None = None
+    waits_for: str = ""
+    """`waiting_for_slot`, `loading_model`...; empty when it does not wait."""
     attempts: Sequence[JsonObject] = ()
     result: JsonObject | None = None
     """The OpenAI answer, once succeeded."""
@@ -59,6 +61,7 @@ class Job:
             created_at=float(body.get("created_at") or 0),
             position=place.get("position"),
             expected_wait_s=place.get("expected_wait_seconds"),
+            waits_for=str(place.get("reason") or ""),
             attempts=tuple(body.get("attempts") or ()),
             result=result if isinstance(result, Mapping) else None,
             error=JobError.parse(body.get("error")),

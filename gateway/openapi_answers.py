@@ -193,8 +193,8 @@ class QueuePlace(Answer):
     reason: Annotated[
         Literal["waiting_for_slot", "waiting_for_model", "loading_model", "no_worker"] | None,
         Field(
-            description="What the job waits for. `waiting_for_model`: no host has its model in memory, and others are "
-            "used there. `loading_model` may also be said of a job that runs, until its model answers."
+            description="What the job waits for. `waiting_for_model`: no host has its model in memory yet. "
+            "`loading_model` may also be said of a job that runs, until its model answers."
         ),
     ]
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 from shared.jobs import Priority
 from shared.queue.fleet import Fleet, Standing
-from shared.queue.lines import TEXTS, takes_batches, unit_in
+from shared.queue.lines import TEXTS, service_in, takes_batches, unit_in
 from shared.usage.estimates import Estimates
 
 SHARES = {Priority.HIGH: 8, Priority.NORMAL: 3, Priority.LOW: 1}
@@ -30,7 +31,7 @@ class Reason(StrEnum):
 
     SLOT = "waiting_for_slot"
     MODEL = "waiting_for_model"
-    """No host has the model in memory, and others are used there."""
+    """No host has the model in memory yet."""
     LOADING = "loading_model"
     WORKER = "no_worker"
 
@@ -71,6 +72,9 @@ class _Crowd:
     most: float
     call_s: float
 
+    def __mul__(self, share: float) -> _Crowd:
+        return _Crowd(self.ahead * share, self.running * share, self.most * share, self.call_s)
+
 
 def by_drain_s(position: int, free_slots: int, drain_per_s: float | None) -> float | None:
     """The same from the rate at which jobs of all kinds ended of late; None without one."""
@@ -103,7 +107,17 @@ class Waits:
         self._hosts = {host: capacity for capacity in fleet.capacities for host in capacity.hosts}
         """Each host that a worker serves, with what it gives it."""
         self._batch = max((capacity.batch for capacity in fleet.capacities), default=1)
-        self._homes: dict[str, list[str]] = {}
+        # Thousands of streams may ask while hundreds of lines wait, so what does not depend on the job is kept.
+        self._call_s = cache(estimates.call_s)
+        self._homes_of = cache(self._find_homes)
+        self._most = cache(self._limit)
+        self._meets = cache(self._overlap)
+        self._in_class = {p: [line for line in fleet.lines if line.priority is p] for p in Priority}
+        self._running: dict[str, float] = defaultdict(float)
+        for slot, under_way in fleet.calls.items():
+            _, bar, unit = slot.partition("|")
+            if bar:
+                self._running[unit] += under_way
 
     def outlook(self, at: Standing) -> Outlook | None:
         """What to tell of a job; None for one that neither waits for a slot nor for its model to be loaded."""
@@ -118,7 +132,7 @@ class Waits:
             reason = Reason.WORKER
         elif homes and len(loading) == len(homes):
             reason, host = Reason.LOADING, loading[0]
-        elif not homes and self._are_seen:
+        elif not homes and self._is_loaded_on_demand(unit):
             reason = Reason.MODEL
         return Outlook(at.position, self.wait_s(at), reason, _model(unit), host)
 
@@ -132,14 +146,19 @@ class Waits:
         crowds = self._crowds(at)
         if not self._hosts:
             return round(_gate_s(fleet.slots, crowds.values(), fleet.running), 1)
-        gates = [_gate_s(fleet.slots, crowds.values())]
         unit = unit_in(at.line)
         homes = self._homes_of(unit)
-        gates.append(_gate_s(max(1, len(homes)) * self._most(at.line, at.priority), [crowds[unit]]))
+        cold_s, cleared = self._cold(at, homes)
+        # What is used on a host that makes room starts nothing there meanwhile.
+        rivals = [crowds[unit], *(c * (1 - self._meets(u, cleared)) for u, c in crowds.items() if u != unit)]
+        gates = [
+            _gate_s(fleet.slots, rivals),
+            _gate_s(max(1, len(homes)) * self._most(at.line, at.priority), [crowds[unit]]),
+        ]
         if homes:
             host_calls = sum(self._hosts[host].host_calls for host in homes)
             gates.append(_gate_s(host_calls, self._meeting(crowds, homes)))
-        return round(max(gates) + self._cold_s(at, homes), 1)
+        return round(max(gates) + cold_s, 1)
 
     @property
     def drain_per_s(self) -> float:
@@ -153,19 +172,19 @@ class Waits:
 
     # -- the hosts ----------------------------------------------------------------------------------------------------
 
-    @property
-    def _are_seen(self) -> bool:
-        """Whether anybody looked into the memory of a host."""
-        return not self._fleet.hosts.keys().isdisjoint(self._hosts)
+    def _is_loaded_on_demand(self, unit: str) -> bool:
+        """Whether hosts take the unit into a memory that anybody looked into."""
+        return not (service_in(unit) or self._fleet.hosts.keys().isdisjoint(self._hosts))
 
-    def _homes_of(self, unit: str) -> list[str]:
+    def _find_homes(self, unit: str) -> tuple[str, ...]:
         """Hosts that have the unit in memory, or take it in."""
-        homes = self._homes.get(unit)
-        if homes is None:
-            calls = self._fleet.calls
-            homes = [host for host in self._hosts if f"{host}|{unit}" in calls or self._has(host, unit)]
-            self._homes[unit] = homes
-        return homes
+        calls = self._fleet.calls
+        return tuple(host for host in self._hosts if f"{host}|{unit}" in calls or self._has(host, unit))
+
+    def _overlap(self, unit: str, homes: tuple[str, ...]) -> float:
+        """The share of a unit's homes that are among these."""
+        theirs = self._homes_of(unit)
+        return len(set(theirs) & set(homes)) / max(1, len(theirs))
 
     def _has(self, host: str, unit: str) -> bool:
         """Whether the unit was seen in the host's memory."""
@@ -178,7 +197,7 @@ class Waits:
             for here in sighting.residents
         )
 
-    def _most(self, line: str, priority: Priority) -> int:
+    def _limit(self, line: str, priority: Priority) -> int:
         """Calls of a line at once on one host that a class may have."""
         limits = []
         for capacity in self._fleet.capacities:
@@ -195,7 +214,7 @@ class Waits:
         found: dict[str, float] = defaultdict(float)
         found[at.line] += at.in_line
         for priority in Priority:
-            lines = [line for line in self._fleet.lines if line.priority is priority]
+            lines = self._in_class[priority]
             if priority is at.priority:
                 lines = [line for line in lines if line.name != at.line]
                 jobs: float = at.in_class - at.in_line
@@ -217,44 +236,43 @@ class Waits:
         for line, jobs in self._ahead(at).items():
             unit = unit_in(line)
             lines.setdefault(unit, line)
-            calls[unit] += self._calls_of(line, jobs)
-            seconds[unit] += self._calls_of(line, jobs) * self._estimates.call_s(line)
-        running: dict[str, float] = defaultdict(float)
-        for slot, under_way in self._fleet.calls.items():
-            _, bar, unit = slot.partition("|")
-            if bar:
-                running[unit] += under_way
+            needed = self._calls_of(line, jobs)
+            calls[unit] += needed
+            seconds[unit] += needed * self._call_s(line)
         found = {}
-        for unit in {*calls, *running, *lines}:
-            line = lines.get(unit, TEXTS + unit)
+        for unit in {*lines, *self._running}:
+            line, ahead = lines.get(unit, TEXTS + unit), calls[unit]
             most = max(1, len(self._homes_of(unit))) * self._most(line, Priority.HIGH)
-            call_s = seconds[unit] / calls[unit] if calls[unit] else self._estimates.call_s(line)
-            found[unit] = _Crowd(calls[unit], running[unit], most, call_s)
+            call_s = seconds[unit] / ahead if ahead else self._call_s(line)
+            found[unit] = _Crowd(ahead, self._running.get(unit, 0.0), most, call_s)
         return found
 
-    def _meeting(self, crowds: dict[str, _Crowd], homes: Sequence[str]) -> Iterable[_Crowd]:
+    def _meeting(self, crowds: dict[str, _Crowd], homes: tuple[str, ...]) -> Iterable[_Crowd]:
         """The part of each crowd that comes to these hosts."""
         for unit, crowd in crowds.items():
-            theirs = self._homes_of(unit)
-            if share := len(set(theirs) & set(homes)) / max(1, len(theirs)):
+            if share := self._meets(unit, homes):
                 running = sum(self._fleet.calls.get(f"{host}|{unit}", 0.0) for host in homes)
-                yield _Crowd(crowd.ahead * share, running, crowd.most * share, crowd.call_s)
+                yield replace(crowd * share, running=running)
 
-    def _cold_s(self, at: Standing, homes: Sequence[str]) -> float:
-        """Seconds until a host has the job's model in memory."""
+    def _cold(self, at: Standing, homes: tuple[str, ...]) -> tuple[float, tuple[str, ...]]:
+        """Seconds until a host has the job's model in memory, and the host that must make room for it, if one must."""
         unit = unit_in(at.line)
-        if not self._are_seen or any(self._has(host, unit) for host in homes):
-            return 0.0
+        if not self._is_loaded_on_demand(unit) or any(self._has(host, unit) for host in homes):
+            return 0.0, ()
         load_s = self._estimates.load_s(at.line)
         if homes:
-            return load_s
-        return load_s + min((self._room_s(host, at) for host in self._hosts), default=0.0)
+            return load_s, ()
+        room_s, host = min((self._room_s(host, at), host) for host in self._hosts)
+        return load_s + room_s, (host,) if room_s else ()
 
     def _room_s(self, host: str, at: Standing) -> float:
         """Seconds until the host may load another model: when those there are not used any more, or the job's patience
         ends."""
-        sighting = self._fleet.hosts.get(host)
-        if sighting is None or not 0 < sighting.room <= len(sighting.residents):
+        sighting, capacity = self._fleet.hosts.get(host), self._hosts[host]
+        if sighting is None:
+            return 0.0
+        room = min(filter(None, (sighting.room, capacity.max_loaded)), default=0)
+        if not 0 < room <= len(sighting.residents):
             return 0.0
         used: list[_Crowd] = []
         for here in sighting.residents:
@@ -264,11 +282,9 @@ class Waits:
                 return 0.0
             name = lines[0].name if lines else at.line
             ahead = sum(self._calls_of(line.name, line.waiting) for line in lines)
-            used.append(_Crowd(ahead, running, self._most(name, Priority.HIGH), self._estimates.call_s(name)))
-        capacity = self._hosts[host]
-        done_s = max(
-            (crowd.ahead + crowd.running) * crowd.call_s / min(crowd.most, capacity.host_calls) for crowd in used
-        )
+            used.append(_Crowd(ahead, running, self._most(name, Priority.HIGH), self._call_s(name)))
+        at_once = min(capacity.host_calls, self._fleet.slots)
+        done_s = max((crowd.ahead + crowd.running) * crowd.call_s / min(crowd.most, at_once) for crowd in used)
         since_ms = min(
             (line.since_ms for line in self._fleet.lines if line.name == at.line), default=self._fleet.now_ms
         )

@@ -134,7 +134,7 @@ class WorkerService:
                 slots=settings.worker_concurrency,
                 drain_s=settings.worker_drain_timeout,
                 version=own_version(),
-                capacity=capacity_of(settings.knobs, self.hosts.names()),
+                capacity=capacity_of(settings.knobs, self.hosts.names(), max_loaded=settings.ollama_max_loaded_models),
                 on_settled=self.observation.settled,
             ),
             planner=self.planner,

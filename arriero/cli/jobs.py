@@ -64,6 +64,8 @@ def show(job_id: JobId, as_json: Json = False, url: Url = "") -> None:
     ]
     if job.position is not None:
         rows.append(("queue", f"position {job.position}, expected wait {seconds(job.expected_wait_s)}"))
+    if job.waits_for:
+        rows.append(("waits for", escape(job.waits_for.removeprefix("waiting_for_").replace("_", " "))))
     rows += [("metadata", escape(f"{name}={value}")) for name, value in job.metadata.items()]
     if job.error:
         rows.append(("error", escape(f"{job.error.code}: {job.error.message}")))

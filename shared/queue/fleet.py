@@ -17,7 +17,8 @@ from shared.queue.sightings import Sighting, read_sighting
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker gives each of its hosts at a time, in calls: in all, of one model's texts and of its embeddings;
     `reserved` of them are for class high. One embedding call serves up to `batch` jobs. `patience_s`: by class, how
-    long a job waits before a model that others use makes room for its own.
+    long a job waits before a model that others use makes room for its own. `max_loaded`: models that a host's memory
+    holds, 0 if nobody said.
     """
 
     hosts: list[str]
@@ -26,6 +27,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     embedding_calls: int
     reserved: int = 0
     batch: int = 1
+    max_loaded: int = 0
     patience_s: dict[str, float] = {}
 
 

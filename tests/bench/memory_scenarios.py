@@ -59,7 +59,7 @@ class Watch:
         self.streams.append(_connections(self.road.processes["gateway"]))
 
     def figures(self) -> Figures:
-        """The fewest streams, the peak and the slope of each process, after the warm-up."""
+        """The peak of each process, and after the warm-up its slope and the fewest streams."""
         first = int(WARM_UP_SHARE * len(self.streams))
         figures: Figures = {"streams": float(min(self.streams[first:]) - CHATS_AT_ONCE)}
         for name, points in self.points.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,7 @@ def test_a_model_that_no_host_has_in_memory_adds_its_load() -> None:
     assert Waits(seen, ESTIMATES).outlook(behind("t:a", 0)) == Outlook(1, 3.0, Reason.MODEL, "a")
 
 
+@pytest.mark.parametrize("slots", [100, 4])
 @pytest.mark.parametrize(
     ("waiting", "waited_s", "expected"),
     [
@@ -136,13 +138,16 @@ def test_a_model_that_no_host_has_in_memory_adds_its_load() -> None:
     ids=["those there are done soon", "its patience ends first", "it has waited already"],
 )
 def test_where_memory_is_full_a_model_waits_for_the_others_or_its_patience(
-    waiting: int, waited_s: float, expected: float
+    waiting: int, waited_s: float, expected: float, slots: int
 ) -> None:
+    """However few the workers: those who wait for the model that goes do not stand before it."""
     seen = fleet(
         line("t:b", waiting), line("t:a", 1, waits_s=waited_s), calls={f"{ONE}|b": 4},
-        hosts={ONE: sighting("b", room=1)}, capacities=[capacity(ONE)],
+        hosts={ONE: sighting("b", room=1)}, capacities=[capacity(ONE)], slots=slots,
     )  # fmt: skip
     assert wait_s(behind("t:a", 0, in_class=waiting), seen) == pytest.approx(expected)
+    told = replace(seen, hosts={ONE: sighting("b")}, capacities=[capacity(ONE, max_loaded=1)])
+    assert wait_s(behind("t:a", 0, in_class=waiting), told) == pytest.approx(expected), "the operator said so"
 
 
 @pytest.mark.req("S1-30")
@@ -164,6 +169,11 @@ def test_another_context_length_is_loaded_anew() -> None:
     waits = Waits(fleet(hosts=hosts, capacities=[capacity(ONE)]), ESTIMATES)
     reasons = [told.reason for name in ("t:a", "t:a#4096", "t:a#8192") if (told := waits.outlook(behind(name, 0)))]
     assert reasons == [Reason.SLOT, Reason.SLOT, Reason.MODEL]
+
+
+def test_a_model_of_a_service_is_never_loaded() -> None:
+    told = Waits(fleet(), ESTIMATES).outlook(behind("t:openai~gpt", 0))
+    assert told is not None and (told.reason, told.wait_s) == (Reason.SLOT, 0.0)
 
 
 def test_without_workers_nothing_is_promised() -> None:

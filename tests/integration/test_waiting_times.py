@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -11,7 +11,6 @@ import pytest
 from gateway.app import Gateway
 from tests.conftest import WaitUntil
 from tests.gateway.conftest import settings_for
-from tests.integration.processes import eventually
 from tests.integration.stack import SLOTS, Stack, chat_body, ended, submit
 
 JOBS = 40
@@ -36,7 +35,13 @@ def jobs_of(tokens: int, count: int) -> dict[str, object]:
 
 
 @pytest.mark.req("S1-58", "S1-34")
-@pytest.mark.parametrize("slots_of_a_model", ["0", "2"], ids=["workers are the limit", "the host is the limit"])
+@pytest.mark.parametrize(
+    "slots_of_a_model",
+    [
+        pytest.param("0", id="workers are the limit"),
+        pytest.param("2", id="the host is the limit", marks=pytest.mark.slow),
+    ],
+)
 async def test_the_expected_wait_is_within_a_factor_of_two(slots_of_a_model: str, wait_until: WaitUntil) -> None:
     fast = ("--first-token-seconds", "0", "--tokens-per-second", str(TOKENS_PER_S))
     with Stack(simulator=fast) as stack:
@@ -62,37 +67,26 @@ async def _is_idle(http: httpx.AsyncClient) -> bool:
     return all(job["finished_at"] for job in jobs)
 
 
-@pytest.fixture(scope="module")
-def slow_loader() -> Iterator[Stack]:
+@pytest.mark.req("S1-30", "S4-28")
+def test_whoever_waits_is_told_that_the_model_is_loaded() -> None:
     with Stack(simulator=("--load-seconds", "6")) as stack:
         stack.gateway()
         stack.worker()
         stack.wait()
-        yield stack
-
-
-@pytest.mark.req("S1-30", "S4-28")
-def test_a_stream_and_a_job_are_told_that_their_model_is_loaded(slow_loader: Stack) -> None:
-    with slow_loader.http() as client:
-        job_id = submit(client, chat_body("one [tokens=5]"))
-        with client.stream("POST", "/v1/chat/completions", json=chat_body("two [tokens=5]", stream=True)) as response:
-            assert response.status_code == 200
-            lines = response.iter_lines()
-            told = next(line for line in lines if line.startswith("data:") or "loading_model" in line)
-            host = slow_loader.simulator.url.removeprefix("http://")
-            assert told == f": running reason=loading_model model=llama3.2 host={host}"
-            assert client.get(f"/v1/jobs/{job_id}").json()["queue"]["reason"] == "loading_model"
-            rest = list(lines)
-        assert rest[-1] == "" and "data: [DONE]" in rest
-        assert not any("loading_model" in line for line in rest[rest.index("data: [DONE]") - 3 :])
-        assert ended(client, job_id)["queue"] == {"position": None, "expected_wait_seconds": None, "reason": None}
-
-
-def test_a_jobs_events_tell_it_too(slow_loader: Stack) -> None:
-    with slow_loader.http() as client:
-        job_id = submit(client, chat_body("one [tokens=5]", model="mistral"))
-        with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
-            lines = list(response.iter_lines())
-        assert any("reason=loading_model model=mistral" in line for line in lines)
-        assert "event: ended" in lines
-        eventually(lambda: ended(client, job_id)["status"] == "succeeded", 10, "it ended well")
+        loading = f": running reason=loading_model model=llama3.2 host={stack.simulator.url.removeprefix('http://')}"
+        with stack.http() as client:
+            job_id = submit(client, chat_body("one [tokens=5]"))
+            with client.stream("POST", "/v1/chat/completions", json=chat_body("two", stream=True)) as response:
+                assert response.status_code == 200
+                lines = response.iter_lines()
+                assert next(line for line in lines if line.startswith("data:") or "loading_model" in line) == loading
+                assert client.get(f"/v1/jobs/{job_id}").json()["queue"]["reason"] == "loading_model"
+                with client.stream("GET", f"/v1/jobs/{job_id}/events") as events:
+                    followed = list(events.iter_lines())
+                assert loading in followed and "event: ended" in followed
+                answer = "\n".join(lines)
+            assert answer.rstrip().endswith("data: [DONE]")
+            assert "loading_model" not in answer[answer.index("data:") :]
+            job = ended(client, job_id)
+            assert job["status"] == "succeeded"
+            assert job["queue"] == {"position": None, "expected_wait_seconds": None, "reason": None}

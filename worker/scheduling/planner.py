@@ -118,11 +118,12 @@ class ModelPlanner:
         )
 
 
-def capacity_of(knobs: Knobs, hosts: Sequence[str]) -> Capacity:
-    """What the knobs let each host have, for whoever tells clients how long they will wait."""
+def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> Capacity:
+    """What the knobs let each host have, for whoever tells clients how long they will wait. `max_loaded` as above."""
     return Capacity(
         hosts=list(hosts), host_calls=knobs.host_calls, unit_calls=knobs.unit_calls,
         embedding_calls=knobs.embedding_calls, reserved=knobs.reserved, batch=knobs.batch,
+        max_loaded=max_loaded,
         patience_s={priority.value: seconds for priority, seconds in knobs.patience_s.items()},
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from tests.bench.simulation.workloads import Workload, waits_s
 from worker.scheduling.policy import Knobs
 
 MODELS, LOAD_S, UTILISATION, JOBS = 4, 2.0, 0.7, 500
+JOB_S = AFFINITY_JOB_S
 RESIDENCY_S = 5 * LOAD_S
 DEFAULTS = {Priority(name): limit_s for name, limit_s in PATIENCE_S.items()}
 LIMITS_S = (2.0, 5.0, 10.0, 15.0, 20.0, 22.5, 25.0, 27.5, 30.0, 40.0, 60.0)
@@ -21,9 +22,7 @@ LIMITS_S = (2.0, 5.0, 10.0, 15.0, 20.0, 22.5, 25.0, 27.5, 30.0, 40.0, 60.0)
 RESIDENCIES_S = (0.0, 2.0, 5.0, 10.0)
 FEASIBLE = dict.fromkeys(Priority, 40.0)
 HOST = Fleet(hosts=1, room=1, parallel=1, load_s=LOAD_S)
-WORKLOAD = Workload(
-    rates={f"model-{number}": UTILISATION / AFFINITY_JOB_S / MODELS for number in range(MODELS)}, job_s=AFFINITY_JOB_S
-)
+WORKLOAD = Workload(rates={f"model-{number}": UTILISATION / JOB_S / MODELS for number in range(MODELS)}, job_s=JOB_S)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -46,9 +45,7 @@ def shortest_cycle_s() -> float:
 
 
 def run(policy: str, seeds: Sequence[int], limits_s: Mapping[Priority, float], residency_s: float) -> Case:
-    knobs = Knobs(
-        host_calls=1, unit_calls=1, reserved=1, patience_s=limits_s, residency_s=residency_s, load_s=LOAD_S
-    )
+    knobs = Knobs(host_calls=1, unit_calls=1, reserved=1, patience_s=limits_s, residency_s=residency_s, load_s=LOAD_S)
     results: list[dict[str, float]] = []
     for seed in seeds:
         jobs = list(WORKLOAD.arrivals(seed, jobs=JOBS))
@@ -58,7 +55,7 @@ def run(policy: str, seeds: Sequence[int], limits_s: Mapping[Priority, float], r
         results.append({
             "loads": len(outcome.hosts[0].loads_at_s),
             "total": end_s - jobs[0].arrives_s,
-            "over": max(waited[-1] - limits_s[each] - AFFINITY_JOB_S for each, waited in waits.items() if waited),
+            "over": max(waited[-1] - limits_s[each] - JOB_S for each, waited in waits.items() if waited),
             "median": sorted(wait for waited in waits.values() for wait in waited)[JOBS // 2],
             **{each: waited[-1] if waited else 0.0 for each, waited in waits.items()},
         })  # fmt: skip

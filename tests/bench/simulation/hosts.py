@@ -40,8 +40,8 @@ class Runner:
     waiting: deque[Job] = field(default_factory=deque)
 
 
-At = Callable[[float, str, "Host", object], None]
-"""Notes an event of a host: when, what (`end`, `loaded`), and the job or the model."""
+At = Callable[[float, "Host", object], None]
+"""Notes an event of a host: when, and the job that ends or the model that is in memory then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +101,7 @@ class Host:
         runner.running += 1
         runner.used_s = now
         job.served_s = now
-        self.at(now + job.takes_s, "end", self, job)
+        self.at(now + job.takes_s, self, job)
 
     def _load_next(self, now: float) -> None:
         while self.pending and not self.loading:
@@ -112,7 +112,7 @@ class Host:
             elif len(self.loaded) < self.room or self._make_room():
                 self.loading = unit
                 self.loads_at_s.append(now)
-                self.at(now + self.load_s, "loaded", self, unit)
+                self.at(now + self.load_s, self, unit)
             else:
                 return
 

@@ -51,7 +51,7 @@ class Shard:
     policy: Policy
     knobs: Knobs
     replan_s: float = 0.0
-    _events: list[tuple[float, int, str, Host | None, object]] = field(default_factory=list)
+    _events: list[tuple[float, int, Host | None, object]] = field(default_factory=list)
     _order: count[int] = field(default_factory=count)
     _known: dict[str, None] = field(default_factory=dict)
     _rows: dict[str, Row] = field(default_factory=dict)
@@ -72,8 +72,8 @@ class Shard:
             name: Host(name, fleet.room, fleet.parallel, fleet.load_s, self._note)
             for name in (f"host-{number}" for number in range(fleet.hosts))
         }
-        for host, units in zip(hosts.values(), warm, strict=False):
-            host.loaded = {unit: Runner(0.0, 0.0) for unit in units}
+        for each, units in zip(hosts.values(), warm, strict=False):
+            each.loaded = {unit: Runner(0.0, 0.0) for unit in units}
         most, now = self.knobs.host_calls, 0.0
 
         def plan() -> None:
@@ -126,7 +126,7 @@ class Shard:
                 continue
             if not self._events or self._events[0][0] > until_s:
                 break
-            now, _, what, host, subject = heappop(self._events)
+            now, _, host, subject = heappop(self._events)
             if host is None:
                 if now >= self._alarm_s:
                     self._alarm_s = math.inf
@@ -139,14 +139,14 @@ class Shard:
             serve([(priority, name) for name in self._at_host.get(host.name, ()) for priority in lines.depth])
         return Outcome(hosts=list(hosts.values()), now_s=now if until_s == math.inf else until_s, plans=self._plans)
 
-    def _note(self, at_s: float, what: str, host: Host | None, subject: object) -> None:
-        heappush(self._events, (at_s, next(self._order), what, host, subject))
+    def _note(self, at_s: float, host: Host | None, subject: object) -> None:
+        heappush(self._events, (at_s, next(self._order), host, subject))
 
     def _wake(self, at_s: float) -> None:
         """Look at the queue then, unless that is to happen sooner anyway."""
         if at_s < self._alarm_s:
             self._alarm_s = at_s
-            self._note(at_s, "alarm", None, None)
+            self._note(at_s, None, None)
 
 
 def _facts(host: Host) -> HostFacts:

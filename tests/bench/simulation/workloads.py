@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count
 
 from shared.jobs import Priority
 from tests.bench.simulation.hosts import Job
@@ -16,23 +17,22 @@ CLASSES = {Priority.HIGH: 1, Priority.NORMAL: 7, Priority.LOW: 2}
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Workload:
-    """`rates`: jobs a second of each model. Calls take `job_s`, all the same or (`varies`) exponentially distributed."""
+    """`rates`: jobs a second of each model. Calls take `job_s` each, or (`varies`) on average, exponentially."""
 
     rates: Mapping[str, float]
     job_s: float
     varies: bool = False
     tenants: int = 1
 
-    def arrivals(self, seed: int, *, jobs: int = 0, until_s: float = 0.0) -> Iterator[Job]:
+    def arrivals(self, seed: int, *, jobs: int = 0, until_s: float = math.inf) -> Iterator[Job]:
         """Poisson arrivals: so many jobs, or all until a time."""
-        dice, now, number = random.Random(seed), 0.0, 0
+        dice, now = random.Random(seed), 0.0
         models, model_weights = list(self.rates), list(accumulate(self.rates.values()))
         classes, class_weights = list(CLASSES), list(accumulate(CLASSES.values()))
         per_second = model_weights[-1]
-        while True:
+        for _ in range(jobs) if jobs else count():
             now += dice.expovariate(per_second)
-            number += 1
-            if (jobs and number > jobs) or (until_s and now > until_s):
+            if now > until_s:
                 return
             yield Job(
                 unit=dice.choices(models, cum_weights=model_weights)[0],

@@ -15,6 +15,7 @@ from shared.queue.client import QueueClient
 from shared.queue.connection import connect
 from shared.queue.cron import CronEntry
 from shared.queue.engine import EngineOptions, QueueWorker
+from shared.queue.fleet import Capacity
 from shared.queue.keys import Keys
 from shared.queue.plans import Planner
 from shared.queue.running import JobFunction, RunningJob
@@ -90,6 +91,7 @@ async def working(
     on_settled: Callable[[RunningJob, str, float, ErrorRecord | None], None] | None = None,
     cron: Sequence[CronEntry] = (),
     planner: Planner | None = None,
+    capacity: Capacity | None = None,
 ) -> AsyncIterator[QueueWorker]:
     """A running worker; left, it hands its jobs back and signs off. `scripts` may wrap the ones it runs."""
     settings = settings or settings_for(url)
@@ -102,7 +104,7 @@ async def working(
         shard=settings.queue_shard,
         options=EngineOptions(
             worker_id=worker_id, slots=slots, lease_ms=lease_ms, drain_s=drain_s, handle_signals=False,
-            on_settled=on_settled,
+            on_settled=on_settled, capacity=capacity,
         ),
         scripts=scripts(Scripts(redis, keys)),
         cron=cron,
