@@ -126,7 +126,7 @@ async def as_job(request: web.Request, face: Face, body: Any, data: object) -> t
         route=route,
         local_only=route.local_only,
         tenant=tenant,
-        cost=cost_of(services, face.kind, body.model, canonical),
+        cost=cost_of(services, face.kind, canonical.model, canonical),
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
         # With a key, a repetition may join in the middle.

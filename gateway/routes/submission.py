@@ -199,7 +199,7 @@ async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Fa
         local_only=route.local_only,
         tenant=request[CALLER].tenant,
         priority=Priority(wanted.priority),
-        cost=cost_of(services, face.kind, body.model, canonical),
+        cost=cost_of(services, face.kind, canonical.model, canonical),
         # The queue counts from acceptance.
         timeout_s=wanted.delay_seconds + deadline_s,
         delay_s=wanted.delay_seconds,
