@@ -70,7 +70,7 @@ async def _used_bytes(client: QueueClient) -> int:
 def _payload_bytes(job: NewJob) -> int:
     payload = encode_job(
         job.kind, job.request, restartable=False, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-        private=False, request_id="",
+        no_store=False, request_id="",
     )  # fmt: skip
     return len(payload)
 

@@ -1,4 +1,4 @@
-"""Fifty workers' slots before one host: it never gets more calls than it may, and no slot is lost, whoever is killed."""
+"""Fifty slots of workers before one host: it never gets more calls than it may, and no slot is lost."""
 
 from __future__ import annotations
 
