@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway import openapi as description
 from gateway.abandon import Abandoned
+from gateway.batches.store import BatchStore, FileStore
 from gateway.catalogue import Catalogue
 from gateway.connections import ConnectionLimits, GuardedRunner
 from gateway.conversations import Conversations
@@ -28,6 +29,7 @@ from gateway.router import Router
 from gateway.routes import (
     admin,
     anthropic,
+    batches,
     circuits,
     dead_letters,
     direct,
@@ -87,6 +89,7 @@ ROUTES: list[Route] = [
     *templates.ROUTES,
     *submission.ROUTES,
     *jobs.ROUTES,
+    *batches.ROUTES,
     *routing.ROUTES,
     *providers.ROUTES,
     *llm.ROUTES,
@@ -116,6 +119,7 @@ def build_app(services: Services) -> web.Application:
         keys_required=not services.settings.on_loopback,
         more_answers=(
             *HEALTH_ANSWERS,
+            *batches.BATCH_ANSWERS,
             *circuits.CIRCUIT_ANSWERS,
             *DEAD_LETTER_ANSWERS,
             *OLLAMA_ANSWERS,
@@ -250,6 +254,8 @@ class Gateway:
             estimates=estimates,
             abandoned=abandoned,
             responses=ResponseCache(queue.redis, queue.keys),
+            files=FileStore(queue.redis, queue.keys, settings.file_limits),
+            batches=BatchStore(queue.redis, queue.keys),
             conversations=Conversations(queue.redis, queue.keys, settings.memory_limits),
             keyless=AddressLimit(settings.rate_limit_per_minute),
             metrics=metrics,

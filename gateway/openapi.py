@@ -28,6 +28,8 @@ EVERY_ROUTE_ERRORS = (400, 429, 500, 503)
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
 _PARAMETER_TEXTS = {
+    "batch_id": "A batch's id, `batch_...`.",
+    "file_id": "A file's id, `file-...`.",
     "job_id": "A job's id, `job_...`.",
     "model": "A model's name, such as `llama3.2:3b`.",
     "model_job_id": "Id of a change to a model, `op_...`.",
@@ -136,7 +138,7 @@ def _operation(route: Route, names: set[str], *, keys_required: bool) -> Documen
         operation["parameters"] = parameters
     if route.body is not None:
         schema = {"$ref": REF.format(model=route.body.__name__)}
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+        operation["requestBody"] = {"required": True, "content": {route.body_type: {"schema": schema}}}
     if route.role is not Role.PUBLIC:
         operation["security"] = [{"apiKey": []}] if keys_required else [{}, {"apiKey": []}]
     return operation

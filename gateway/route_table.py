@@ -61,7 +61,9 @@ class Route:
     tag: str
     description: str = ""
     body: type[BaseModel] | None = None
-    """The JSON body's model; None: the route takes no body."""
+    """The body's model; None: the route takes no body."""
+    body_type: str = "application/json"
+    """The body's media type."""
     query: type[BaseModel] | None = None
     """One field a query parameter."""
     headers: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.abandon import Abandoned
+from gateway.batches.store import BatchStore, FileStore
 from gateway.catalogue import Catalogue
 from gateway.conversations import Conversations
 from gateway.load import LoadView
@@ -56,6 +57,8 @@ class Services:
     abandoned: Abandoned
     conversations: Conversations
     responses: ResponseCache
+    files: FileStore
+    batches: BatchStore
     keyless: AddressLimit
     metrics: GatewayMetrics
     meter: RequestMeter

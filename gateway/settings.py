@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 from yarl import URL
 
+from gateway.batches.store import FileLimits
 from gateway.conversations import MemoryLimits
 from gateway.cors import ANY
 from gateway.routing_settings import RoutingSettings
@@ -132,6 +133,16 @@ class GatewaySettings(RoutingSettings):
     conversation_max_bytes: int = Field(
         64 * KIB, ge=KIB, le=MIB, description="Bytes that a conversation remembers; the oldest exchanges go first."
     )
+    max_batch_file_bytes: int = Field(
+        16 * MIB, ge=KIB, le=64 * MIB, description="Largest file of /v1/files, bytes; beyond it 413."
+    )
+    max_tenant_file_bytes: int = Field(
+        64 * MIB,
+        ge=KIB,
+        le=4096 * MIB,
+        description="Bytes of all such files of a tenant; beyond it 429. They are in Redis.",
+    )
+    batch_file_ttl: Seconds = Field(86400.0, ge=60, le=30 * 86400, description="How long they are kept, seconds.")
     response_cache: Literal["never", "on_request", "always"] = Field(
         "on_request",
         description="Answer a request from what the same tenant was answered to the same one. on_request: to those who "
@@ -207,6 +218,15 @@ class GatewaySettings(RoutingSettings):
             estimates=self.refuse_late_jobs,
             dead_letters=self.max_dead_letters,
             dead_letter_ttl_s=self.dead_letter_ttl,
+        )
+
+    @property
+    def file_limits(self) -> FileLimits:
+        """What a batch file, and all of a tenant's, may hold."""
+        return FileLimits(
+            max_bytes=self.max_batch_file_bytes,
+            max_tenant_bytes=self.max_tenant_file_bytes,
+            ttl_s=int(self.batch_file_ttl),
         )
 
     @property

@@ -17,6 +17,7 @@ import msgspec
 
 from shared.backends import ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts
+from shared.backends.gguf import NotGGUF, check_gguf
 from shared.backends.http import Call, Upstream
 from shared.backends.ollama_errors import classify
 from shared.backends.ollama_failure import Failure, quotable
@@ -31,7 +32,6 @@ ASK_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=10.0, gap_s=10.0, total_
 UPLOAD_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=21_600.0, gap_s=60.0, total_s=21_600.0)
 """The answer comes once all bytes have been sent."""
 CREATE_TIMEOUTS = CallTimeouts(connect_s=5.0, first_byte_s=600.0, gap_s=600.0, total_s=3600.0)
-GGUF_MAGIC = b"GGUF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,13 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """The file with its digest; reads it whole, so call it in a thread. Raises BackendRejected for no GGUF file,
-    OSError."""
+    """The file with its digest; reads it whole, so call it in a thread. Raises BackendRejected for what is no GGUF
+    file, OSError."""
     with path.open("rb") as file:
-        if file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
-            raise BackendRejected(f"{path.name} is no GGUF file: it does not begin with GGUF.", param="file")
+        try:
+            check_gguf(file, path.stat().st_size)
+        except NotGGUF as wrong:
+            raise BackendRejected(f"{path.name} is no GGUF file: {wrong}.", param="file") from None
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Weights(path, f"sha256:{digest}", file.tell())

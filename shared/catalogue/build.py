@@ -59,7 +59,7 @@ def told(service: str, info: ModelInfo, details: ModelDetails | None = None) -> 
     guessed = guess(service, info.name)
     known = details or ModelDetails()
     capabilities = known.capabilities or info.capabilities
-    quantization = known.quantization or info.quantization
+    quantization = (known.quantization or info.quantization).removeprefix("unknown")
     kind = _kind(capabilities) or guessed.type
     # Only weights files tell their architecture, and the only servers that show theirs read GGUF.
     architecture = str(known.info.get("general.architecture", "") or known.family or info.family)

@@ -195,6 +195,22 @@ class Keys:
         """Prefix of a tenant's kept answers: string each, by digest. TTL RESPONSE_CACHE_TTL."""
         return f"{self.root}response:{tenant}:"
 
+    def files(self, tenant: str) -> str:
+        """Hash, id of a file that the tenant sent -> what is known of it, in msgpack. TTL BATCH_FILE_TTL, renewed."""
+        return f"{self.root}files:{tenant}"
+
+    def file(self, tenant: str, file_id: str) -> str:
+        """Hash, number of a piece of a file -> its bytes. TTL BATCH_FILE_TTL."""
+        return f"{self.root}file:{tenant}:{file_id}"
+
+    def batches(self, tenant: str) -> str:
+        """Zset, a tenant's batches -> when each began (s). TTL as the batches', renewed."""
+        return f"{self.root}batches:{tenant}"
+
+    def batch(self, tenant: str, batch_id: str) -> str:
+        """Hash, a batch: its description, what became of its requests. TTL the window and RESULT_TTL, renewed."""
+        return f"{self.root}batch:{tenant}:{batch_id}"
+
     def conversations(self, tenant: str) -> str:
         """Zset, a tenant's conversations -> when each was last added to (ms). TTL CONVERSATION_TTL, renewed."""
         return f"{self.root}conversations:{tenant}"

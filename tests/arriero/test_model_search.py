@@ -16,6 +16,7 @@ from arriero.cli.failures import EXIT_DEGRADED
 from tests.integration.processes import clean_environment
 from tests.manager.programs import ManagerProgram, simulator
 from tests.manager.registry_server import RegistryServer, registry_server
+from tests.manager.weights import gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ async def outside() -> AsyncIterator[RegistryServer]:
 @pytest.fixture
 async def arriero(redis_url: str, tmp_path: Path, outside: RegistryServer) -> AsyncIterator[Arriero]:
     """`await arriero("models", "list")`, with a manager that may import `tiny.gguf`."""
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF" + bytes(100))
+    (tmp_path / "tiny.gguf").write_bytes(gguf())
     settings = {"OLLAMA_LIBRARY_URL": outside.url, "HUGGINGFACE_URL": outside.url, "MODEL_IMPORT_DIR": str(tmp_path)}
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(simulator(models=("llama3.2",)))

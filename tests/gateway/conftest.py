@@ -104,11 +104,11 @@ async def hello(job: RunningJob) -> bytes:
 class HandWorker:
     """A real queue worker that runs `script` for every job."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, **overrides: Any) -> None:
         self.script: JobScript = hello
         self.ran: list[str] = []
         self.stopped: list[str] = []
-        settings = settings_for(redis_url)
+        settings = settings_for(redis_url, **overrides)
 
         async def run(ctx: dict[str, Any], job: RunningJob) -> bytes:
             self.ran.append(job.id)
@@ -130,8 +130,15 @@ class HandWorker:
 @pytest.fixture
 async def worker(redis_url: str) -> AsyncIterator[HandWorker]:
     hand = HandWorker(redis_url)
+    async with working(hand):
+        yield hand
+
+
+@contextlib.asynccontextmanager
+async def working(hand: HandWorker) -> AsyncIterator[None]:
+    """The worker works until the block ends."""
     task = asyncio.create_task(hand.engine.main())
-    yield hand
+    yield
     while not task.done():
         # A cancellation that meets the reply of a blocking Redis call can be lost in the timeout around it.
         task.cancel()

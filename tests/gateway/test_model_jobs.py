@@ -15,6 +15,7 @@ from infra.simulator.faults import Fault, Match
 from shared.api_keys import Role, as_key_store, create_key
 from tests.gateway.conftest import Served, StartGateway
 from tests.manager.programs import ManagerProgram, simulator
+from tests.manager.weights import gguf
 
 SLOW = "slow-one"
 """A model whose download takes ten times as long as others'."""
@@ -30,7 +31,7 @@ async def server() -> AsyncIterator[Simulator]:
 async def manager(redis_url: str, tmp_path: Path, server: Simulator) -> AsyncIterator[ManagerProgram]:
     folder = tmp_path / "weights"
     folder.mkdir()
-    (folder / "tiny.gguf").write_bytes(b"GGUF" + bytes(5000))
+    (folder / "tiny.gguf").write_bytes(gguf())
     async with ManagerProgram(tmp_path / "m", redis_url, server.url, MODEL_IMPORT_DIR=str(folder)) as manager:
         yield manager
 

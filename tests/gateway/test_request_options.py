@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +14,10 @@ from gateway.request_options import (
     fingerprint,
     idempotency_key,
     idempotent_job_id,
+    is_cache_asked_for,
     wants_no_wait,
 )
+from gateway.request_options import oldest_s as oldest_s_of
 from shared.errors import BadRequest
 
 
@@ -77,3 +81,24 @@ def test_the_order_of_fields_is_not_another_request() -> None:
 )
 def test_prefer(prefer: str, expected: bool) -> None:
     assert wants_no_wait({"Prefer": prefer}) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "oldest_s"),
+    [
+        ({}, False, math.inf),
+        ({"x-arriero-cache": "use"}, True, math.inf),
+        ({"Cache-Control": "max-age=60"}, True, 60),
+        ({"Cache-Control": "MAX-AGE=60, max-age=5"}, True, 5),
+        ({"Cache-Control": "max-age=0"}, False, 0),
+        ({"Cache-Control": "max-age=-1"}, False, math.inf),
+        ({"Cache-Control": "max-age=soon"}, False, math.inf),
+        ({"Cache-Control": "no-cache"}, False, 0),
+        ({"Cache-Control": "no-cache, max-age=60"}, False, 0),
+        ({"Cache-Control": "no-cache", "x-arriero-cache": "use"}, True, 0),
+        ({"Cache-Control": "max-age=60", "x-arriero-cache": "use"}, True, 60),
+    ],
+)
+def test_whether_an_earlier_answer_will_do_and_how_old(headers: dict[str, str], asked: bool, oldest_s: float) -> None:
+    assert is_cache_asked_for(headers) is asked
+    assert oldest_s_of(headers) == oldest_s

@@ -24,6 +24,7 @@ CROSS_FIELD = {
     "openai": "^/v1/(chat/completions|completions|embeddings)$",
     "jobs": "^/v1/(jobs(:batch)?|route)$",
     "anthropic": "^/v1/messages$",
+    "batches": "^/v1/(files|batches)(/.*)?$",
     "ollama": "^/api/(chat|generate|embed|embeddings|show)$",
     "direct": "^/(generate|chat|chat/stream)$",
     # Not GET /jobs/{id}: with an id of POST it would wait for the end of a job that nobody carries out here.

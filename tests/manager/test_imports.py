@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infra.simulator import Simulator
 from manager.imports import ImportFolder
+from shared.backends.gguf import NotGGUF, check_gguf
 from shared.errors import BackendRejected, BadRequest, Forbidden
 from shared.operations.orders import check_file
 from shared.wire.operations import ModelOperation
 from tests.manager.programs import ManagerProgram, simulator
+from tests.manager.weights import gguf
 
-WEIGHTS = b"GGUF" + bytes(range(256)) * 8000
+WEIGHTS = gguf(500_000)
 
 
 @pytest.fixture
@@ -66,6 +71,37 @@ async def test_only_files_below_the_folder_are_read(folder: Path) -> None:
         await imports.weights("text.gguf")
     with pytest.raises(Forbidden, match="MODEL_IMPORT_DIR"):
         await ImportFolder("").weights("tiny/model.gguf")
+
+
+def judged(content: bytes) -> str:
+    """What is wrong with a file of that content; empty if nothing is."""
+    try:
+        check_gguf(io.BytesIO(content), len(content))
+    except NotGGUF as wrong:
+        return str(wrong)
+    return ""
+
+
+def test_a_whole_file_is_told_from_half_a_one() -> None:
+    whole = gguf(16)
+    assert judged(whole) == "" and judged(gguf(0)) == ""
+    header = len(whole) - 16 * 4
+    assert all(judged(whole[:length]) for length in range(header - 32))
+    for damaged, told in (
+        (b"GGML" + whole[4:], "does not begin"),
+        (whole[:4] + b"\1\1\1\1" + whole[8:], "version"),
+        (whole[:16] + b"\xff" * 8 + whole[24:], "damaged"),
+        (whole[:24] + b"\xff" * 8 + whole[32:], "damaged"),
+        (gguf(16, architecture=""), "architecture"),
+    ):
+        assert told in judged(damaged)
+
+
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_no_bytes_are_more_than_damaged(noise: bytes, at: int) -> None:
+    whole = gguf(16)
+    judged(whole[:at] + noise + whole[at + len(noise) :])
+    judged(noise)
 
 
 async def installed(server: Simulator) -> set[str]:
