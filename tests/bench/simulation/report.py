@@ -98,9 +98,9 @@ def _limits(found: Findings) -> list[str]:
         f"In 20 s, {acceptance.MODELS} loads of {acceptance.LOAD_S:g} s leave {left_s:g} s, and {work_s:g} s of work "
         f"come in: whoever serves every model in every 20 s falls behind for ever. All models can be served in turn in "
         f"n L / (1 - utilisation) = {cycle_s:.1f} s at the shortest, and a job that comes just after its model left "
-        "waits for nearly that long. So below it a limit for all classes cannot hold, whatever the policy. The table: "
-        "model affinity with one limit for all classes, by the least residency of a model; medians, but the longest "
-        "wait beyond the limit and one job is that of the worst seed (negative: the limit held).",
+        "waits for nearly that long. So well below it a limit for all classes cannot hold, whatever the policy. The "
+        "table: model affinity with one limit for all classes, by the least residency of a model; medians, but the "
+        "longest wait beyond the limit and one job is that of the worst seed (negative: the limit held).",
         "",
         *_table(head, rows, words=0),
         "",
