@@ -18,6 +18,7 @@ IDLE_VIEW_S = 10.0
 KNOWN_LINES = 64
 LEAST_PAUSE_S = 0.005
 FRESH_S = 0.05
+BLIND_S = 120.0
 
 
 class ModelPlanner:
@@ -44,6 +45,7 @@ class ModelPlanner:
         self._on_sightings = on_sightings
         self._lines: dict[str, None] = {}
         """Lines seen of late, the latest last."""
+        self._began_at = time.monotonic()
         self._seen_at = float("-inf")
         self._changes_at = float("inf")
         self._busy = False
@@ -109,13 +111,20 @@ class ModelPlanner:
         return HostFacts(
             name=host,
             service=self._hosts.service_of(host).name,
-            resident=residents(seen, units, now_ms) if seen else {},
+            resident=residents(seen, units, calls, now_ms) if seen else {},
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),
             weights={unit: speeds[model] for unit in units if (model := unit.partition("#")[0]) in speeds},
             shunned={unit for unit in units if is_open or self._hosts.lacks(host, unit.partition("#")[0])},
-            has_all=not self._hosts.loads_models(host),
+            has_all=not self._hosts.loads_models(host) or self._is_blind(seen, now_ms),
         )
+
+    def _is_blind(self, seen: Sighting | None, now_ms: int) -> bool:
+        """Whether nobody could look into the host for long: then nothing is known of its memory, and nothing held
+        back for its sake."""
+        if seen is None:
+            return time.monotonic() - self._began_at > BLIND_S
+        return now_ms / 1000 - seen.at > BLIND_S
 
 
 def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> Capacity:
@@ -128,13 +137,17 @@ def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> C
     )  # fmt: skip
 
 
-def residents(seen: Sighting, units: Iterable[str], now_ms: int) -> dict[str, int]:
-    """What is in a host's memory, by the name of the unit it is used as, since when (ms)."""
+def residents(seen: Sighting, units: Iterable[str], calls: Iterable[str], now_ms: int) -> dict[str, int]:
+    """What is in a host's memory, by the name of the unit it is used as, since when (ms). A host may give a model less
+    context than a job asked for; then it is there as what is called.
+    """
     known = set(units)
+    called = {unit.partition("#")[0]: unit for unit in sorted(calls)}
     found = {}
     for resident in seen.residents:
         if 0 < resident.until * 1000 <= now_ms:
             continue  # nobody used it, and it has left since
         exact = f"{resident.model}#{resident.context}"
-        found[exact if exact in known else resident.model] = int(resident.since * 1000)
+        unit = exact if exact in known else called.get(resident.model, resident.model)
+        found[unit] = int(resident.since * 1000)
     return found

@@ -120,35 +120,55 @@ class _Board:
         self.loading: dict[str, set[str]] = {
             host.name: set() if host.has_all else set(host.calls) - set(host.resident) for host in hosts
         }
+        self.units = {host.name: host.units for host in hosts}
+        """What each has, is loading, or is to load."""
+        self.order = {host.name: number for number, host in enumerate(hosts)}
+        self.at: dict[str, list[HostFacts]] = {}
+        """By unit the hosts that have it."""
+        for host in hosts:
+            for unit in self.units[host.name]:
+                self.at.setdefault(unit, []).append(host)
+        self.by_service: dict[str, list[HostFacts]] = {}
+        for host in hosts:
+            self.by_service.setdefault(host.service, []).append(host)
+        self.all_round = [host for host in hosts if host.has_all]
+        self.called = {host.name: sum(host.calls.values()) for host in hosts}
+        self.idle = {host.name for host in hosts if any(u not in host.calls and u not in wanted for u in host.resident)}
+        """Something there is neither called nor waited for, so that it can make room."""
         self.changes_ms = math.inf
 
-    def hosts_for(self, unit: str) -> list[HostFacts]:
+    def hosts_for(self, unit: str) -> Sequence[HostFacts]:
         """Those of the unit's service."""
-        service = service_in(unit)
-        return [host for host in self.hosts if host.service == service]
-
-    def units(self, host: HostFacts) -> set[str]:
-        return host.units | self.loading[host.name]
+        return self.by_service.get(service_in(unit), ())
 
     def is_full(self, host: HostFacts) -> bool:
-        return 0 < host.room <= len(self.units(host))
+        return 0 < host.room <= len(self.units[host.name])
 
-    def serves(self, host: HostFacts, unit: str) -> bool:
-        """Whether the host may take calls of a unit that it has, or is to load."""
-        loading = self.loading[host.name]
-        if unit in loading:
-            return True
-        crowded = 0 < host.room < len(self.units(host))
-        return host.has(unit) and not (loading and crowded)
+    def load(self, host: HostFacts, unit: str) -> None:
+        self.loading[host.name].add(unit)
+        self.units[host.name].add(unit)
+        self.at.setdefault(unit, []).append(host)
+
+    def serving(self, unit: str) -> list[HostFacts]:
+        """The hosts that may take calls of a unit: they have it, or are to load it."""
+        hosts = self.at.get(unit, [])
+        if self.all_round:
+            hosts = list({host.name: host for host in (*hosts, *self.all_round)}.values())
+        service = service_in(unit)
+        found = [
+            host
+            for host in hosts
+            if host.service == service and (unit in self.loading[host.name] or not self.is_crowded(host))
+        ]
+        return sorted(found, key=lambda host: self.order[host.name]) if len(found) > 1 else found
+
+    def is_crowded(self, host: HostFacts) -> bool:
+        return bool(self.loading[host.name]) and 0 < host.room < len(self.units[host.name])
 
     def has_slot(self, host: HostFacts, unit: str, limit: int) -> bool:
-        if sum(host.calls.values()) + CALL > self.knobs.host_calls * CALL:
+        if self.called[host.name] + CALL > self.knobs.host_calls * CALL:
             return False
         return host.calls.get(unit, 0) + CALL <= limit * CALL
-
-    def idle_unit(self, host: HostFacts) -> bool:
-        """Whether something there is neither called nor waited for, so that it can make room."""
-        return any(unit not in host.calls and unit not in self.wanted for unit in host.resident)
 
     def rested_ms(self, host: HostFacts) -> float:
         """When its models have stayed for the least residency."""
@@ -181,14 +201,14 @@ def _place_cold(demand: Demand, board: _Board) -> None:
     """Choose a host to load what waits, if one should."""
     unit, knobs = demand.unit, board.knobs
     hosts = board.hosts_for(unit)
-    warm = [host for host in hosts if board.serves(host, unit)]
+    warm = board.serving(unit)
     limit = max(_limits(line, knobs)[0] for line in demand.lines)
     if any(board.has_slot(host, unit, limit) and unit not in host.shunned for host in warm):
         return
-    if any(unit in board.loading[host.name] for host in hosts):
+    if any(unit in board.loading[host.name] for host in board.at.get(unit, ())):
         return  # one load at a time: its end shows whether a second host is needed
     cold = [host for host in hosts if not host.has(unit) and not board.loading[host.name]]
-    easy = [host for host in cold if not board.is_full(host) or board.idle_unit(host)]
+    easy = [host for host in cold if not board.is_full(host) or host.name in board.idle]
     if easy:
         spread_ms = demand.since_ms + min(knobs.load_s * 1000, demand.due_ms - demand.since_ms)
         if warm and board.later(spread_ms):
@@ -207,9 +227,9 @@ def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
         waited_for = sum(board.wanted[u].waiting for u in host.resident if u in board.wanted)
         # The last resort is the same for all workers, and another one for other units.
         lot = zlib.crc32(f"{unit}@{host.name}".encode())
-        return unit in host.shunned, board.is_full(host), waited_for, sum(host.calls.values()), lot
+        return unit in host.shunned, board.is_full(host), waited_for, board.called[host.name], lot
 
-    board.loading[min(hosts, key=cost).name].add(unit)
+    board.load(min(hosts, key=cost), unit)
 
 
 def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
@@ -225,10 +245,16 @@ def _row(line: str, board: _Board) -> Row | None:
     unit, knobs = unit_in(line), board.knobs
     calls, shared = _limits(line, knobs)
     hosts = board.hosts_for(unit)
-    at = [host for host in hosts if board.serves(host, unit)] if knobs.by_affinity else hosts
+    at = board.serving(unit) if knobs.by_affinity else hosts
+
+    def at_once(host: HostFacts, most: int) -> int:
+        # Calls that wait for a load would hold slots that the other units there can use: one is enough to load it.
+        return most if host.has_all or unit in host.resident or not knobs.by_affinity else 1
+
     places = [
         Place(
-            host=host.name, unit=unit, calls=calls, shared_calls=shared, weight=host.weights.get(unit, 1.0),
+            host=host.name, unit=unit, calls=at_once(host, calls), shared_calls=at_once(host, shared),
+            weight=host.weights.get(unit, 1.0),
             tier=(unit in host.shunned) + (not host.has(unit)), is_cold=not host.has(unit),
         )
         for host in at

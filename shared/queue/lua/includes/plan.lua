@@ -34,7 +34,7 @@ local function read_plan(packed)
     if (tonumber(tenure) or 0) ~= hosts[i][3] then plan.room[hosts[i][1]] = 0 end -- guard: an old plan starts no calls
   end
   plan.queues = function(class)
-    if #names == 0 then return {} end
+    if #names == 0 or waiting_jobs(class) == 0 then return {} end
     local found = {}
     for i, head in ipairs(redis.call('ZMSCORE', lines(class), unpack(names))) do
       if head then found[#found + 1] = {class = class, line = names[i], row = rows[i], head = tonumber(head), taken = 0} end
