@@ -165,6 +165,11 @@ class _Board:
     def is_crowded(self, host: HostFacts) -> bool:
         return bool(self.loading[host.name]) and 0 < host.room < len(self.units[host.name])
 
+    def is_shared(self, host: HostFacts, unit: str) -> bool:
+        """Whether other units are called there, or are there and waited for."""
+        others = self.units[host.name] - {unit}
+        return any(other in self.wanted or other in host.calls for other in others)
+
     def has_slot(self, host: HostFacts, unit: str, limit: int) -> bool:
         if self.called[host.name] + CALL > self.knobs.host_calls * CALL:
             return False
@@ -248,8 +253,9 @@ def _row(line: str, board: _Board) -> Row | None:
     at = board.serving(unit) if knobs.by_affinity else hosts
 
     def at_once(host: HostFacts, most: int) -> int:
-        # Calls that wait for a load would hold slots that the other units there can use: one is enough to load it.
-        return most if host.has_all or unit in host.resident or not knobs.by_affinity else 1
+        # Calls that wait for a load would hold slots that other units there can use: one is enough to load it.
+        is_there = host.has_all or unit in host.resident or not knobs.by_affinity
+        return most if is_there or not board.is_shared(host, unit) else 1
 
     places = [
         Place(

@@ -91,6 +91,12 @@ def test_while_a_model_is_loaded_where_it_pushes_others_out_they_wait() -> None:
     assert where(plan(line("a"), line("b"), on=(roomy,))) == {"t:a": ["h1"], "t:b": ["h1"]}
 
 
+@pytest.mark.parametrize(("beside", "calls"), [({"b": 1}, 1), ({}, 2)])
+def test_one_call_loads_a_model_where_others_can_use_the_slots(beside: dict[str, int], calls: int) -> None:
+    [row] = [row for row in plan(line("a"), on=(host("h1", "b", calls=beside),)).rows if row.line == "t:a"]
+    assert (row.places[0].calls, row.places[0].is_cold) == (calls, True)
+
+
 def test_a_second_host_is_used_once_a_job_has_waited_as_long_as_a_load_takes() -> None:
     full = host("h1", "a", calls={"a": 2})
     idle = host("h2")
