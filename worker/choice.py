@@ -44,6 +44,8 @@ class Trip:
     """Of the call under way, if it got that far."""
     is_cut: bool = False
     """The job's deadline leaves that call less time in all than such calls are given."""
+    is_as_asked: bool = False
+    """It was answered by the model and service that the job asked for."""
     full_wait: bool = True
     """That call may be silent for as long as such calls may."""
 
