@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shared.queue.fleet import Capacity
+from shared.queue.lines import EMBEDDINGS, TEXTS, model_in
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
 from worker.hosts import Hosts
@@ -19,6 +20,7 @@ KNOWN_LINES = 64
 LEAST_PAUSE_S = 0.005
 FRESH_S = 0.05
 BLIND_S = 120.0
+MANNERS = (TEXTS, EMBEDDINGS)
 
 
 class ModelPlanner:
@@ -33,9 +35,11 @@ class ModelPlanner:
         is_open: Callable[[str], bool] = lambda host: False,
         weights: Callable[[str], Mapping[str, float]] = lambda host: {},
         on_sightings: Callable[[Mapping[str, Sighting]], None] = lambda sightings: None,
+        unlisted: Callable[[str], Collection[str]] = lambda host: (),
     ) -> None:
         """`max_loaded`: models a host's memory holds at most, 0 if not known. `is_open`: whether a host's circuit is
         open. `weights`: relative time of each model's calls on a host. `on_sightings` hears what was seen on the hosts.
+        `unlisted`: models that a host serves without listing them in its memory.
         """
         self._hosts = hosts
         self._knobs = knobs
@@ -43,6 +47,7 @@ class ModelPlanner:
         self._is_open = is_open
         self._weights = weights
         self._on_sightings = on_sightings
+        self._unlisted = unlisted
         self._lines: dict[str, None] = {}
         """Lines seen of late, the latest last."""
         self._began_at = time.monotonic()
@@ -64,7 +69,11 @@ class ModelPlanner:
         return self._sent
 
     def wants_view(self) -> bool:
-        return time.monotonic() - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
+        now = time.monotonic()
+        return now >= self._changes_at or now - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
+
+    def must_look(self) -> bool:
+        return self._whole != self._warm and time.monotonic() - self._seen_at >= FRESH_S
 
     def see(self, view: View) -> bool:
         self._seen_at = time.monotonic()
@@ -100,7 +109,10 @@ class ModelPlanner:
         facts = [
             self._facts(host, seen.get(host), calls.get(host, {}), units, view.now_ms) for host in self._hosts.names()
         ]
-        return decide(view.lines, self._lines, facts, view.now_ms, self._knobs)
+        # What is in memory may start although its line is too far behind to have been seen.
+        there = sorted({unit for host in facts for unit in host.units})
+        known = [*self._lines, *(manner + unit for unit in there for manner in MANNERS)]
+        return decide(view.lines, known, facts, view.now_ms, self._knobs)
 
     def _facts(
         self, host: str, seen: Sighting | None, calls: Mapping[str, int], units: Iterable[str], now_ms: int
@@ -108,14 +120,17 @@ class ModelPlanner:
         is_open = self._is_open(host)
         room = seen.room if seen else 0
         speeds = self._weights(host)
+        there = residents(seen, units, calls, now_ms) if seen else {}
+        unlisted = self._unlisted(host)
         return HostFacts(
             name=host,
             service=self._hosts.service_of(host).name,
-            resident=residents(seen, units, calls, now_ms) if seen else {},
+            resident=there | {unit: 0 for unit in units if model_in(unit) in unlisted},
+            models=len(seen.residents) if seen else 0,
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),
-            weights={unit: speeds[model] for unit in units if (model := unit.partition("#")[0]) in speeds},
-            shunned={unit for unit in units if is_open or self._hosts.lacks(host, unit.partition("#")[0])},
+            weights={unit: speeds[model] for unit in units if (model := model_in(unit)) in speeds},
+            shunned={unit for unit in units if is_open or self._hosts.lacks(host, model_in(unit))},
             has_all=not self._hosts.loads_models(host) or self._is_blind(seen, now_ms),
         )
 
@@ -137,17 +152,21 @@ def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> C
     )  # fmt: skip
 
 
-def residents(seen: Sighting, units: Iterable[str], calls: Iterable[str], now_ms: int) -> dict[str, int]:
-    """What is in a host's memory, by the name of the unit it is used as, since when (ms). A host may give a model less
-    context than a job asked for; then it is there as what is called.
+def residents(seen: Sighting, units: Iterable[str], calls: Collection[str], now_ms: int) -> dict[str, int]:
+    """What is in a host's memory, since when (ms): each unit that a model there can be used as. A host may give a model
+    less context than a job asked for; then it is there as what is called.
     """
-    known = set(units)
-    called = {unit.partition("#")[0]: unit for unit in sorted(calls)}
-    found = {}
+    by_model: dict[str, list[str]] = {}
+    for unit in units:
+        by_model.setdefault(model_in(unit), []).append(unit)
+    found: dict[str, int] = {}
     for resident in seen.residents:
         if 0 < resident.until * 1000 <= now_ms:
             continue  # nobody used it, and it has left since
-        exact = f"{resident.model}#{resident.context}"
-        unit = exact if exact in known else called.get(resident.model, resident.model)
-        found[unit] = int(resident.since * 1000)
+        used_as = [
+            unit
+            for unit in by_model.get(resident.model, ())
+            if unit in calls or unit.partition("#")[2] in ("", str(resident.context))
+        ]
+        found |= dict.fromkeys(used_as or [resident.model], int(resident.since * 1000))
     return found

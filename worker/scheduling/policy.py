@@ -50,7 +50,8 @@ class Knobs:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class HostFacts:
-    """A host now. `resident` units are in memory, each since when (ms); `calls` are thousandths under way by unit.
+    """A host now. `resident` units are in memory, each since when (ms), as so many `models` (below 0: one each);
+    `calls` are thousandths under way by unit.
 
     `room`: units its memory holds, 0 when it is not known to be full. `weights`: relative time of a unit's call there.
     `shunned`: units it should be asked for last (it lacks them, or their circuit is open).
@@ -59,6 +60,7 @@ class HostFacts:
     name: str
     service: str = HOME
     resident: Mapping[str, int] = field(default_factory=dict)
+    models: int = -1
     calls: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -122,6 +124,8 @@ class _Board:
         }
         self.units = {host.name: host.units for host in hosts}
         """What each has, is loading, or is to load."""
+        self.models = {host.name: len(host.resident) if host.models < 0 else host.models for host in hosts}
+        """How many models are in its memory."""
         self.order = {host.name: number for number, host in enumerate(hosts)}
         self.at: dict[str, list[HostFacts]] = {}
         """By unit the hosts that have it."""
@@ -142,7 +146,11 @@ class _Board:
         return self.by_service.get(service_in(unit), ())
 
     def is_full(self, host: HostFacts) -> bool:
-        return 0 < host.room <= len(self.units[host.name])
+        return 0 < host.room <= self.filled(host)
+
+    def filled(self, host: HostFacts) -> int:
+        """Models in its memory, and those on their way."""
+        return self.models[host.name] + len(self.loading[host.name])
 
     def load(self, host: HostFacts, unit: str) -> None:
         self.loading[host.name].add(unit)
@@ -163,12 +171,16 @@ class _Board:
         return sorted(found, key=lambda host: self.order[host.name]) if len(found) > 1 else found
 
     def is_crowded(self, host: HostFacts) -> bool:
-        return bool(self.loading[host.name]) and 0 < host.room < len(self.units[host.name])
+        return bool(self.loading[host.name]) and 0 < host.room < self.filled(host)
 
     def is_shared(self, host: HostFacts, unit: str) -> bool:
         """Whether other units are called there, or are there and waited for."""
         others = self.units[host.name] - {unit}
         return any(other in self.wanted or other in host.calls for other in others)
+
+    def waited_for(self, host: HostFacts) -> int:
+        """Jobs that wait for what the host has in memory."""
+        return sum(self.wanted[unit].waiting for unit in host.resident if unit in self.wanted)
 
     def has_slot(self, host: HostFacts, unit: str, limit: int) -> bool:
         if self.called[host.name] + CALL > self.knobs.host_calls * CALL:
@@ -220,19 +232,21 @@ def _place_cold(demand: Demand, board: _Board) -> None:
             return
         _load(unit, easy, board)
     elif cold and not board.later(demand.due_ms):
+        # Who has a host already does not push another out, unless far more wait for it.
+        homes = sum(host.has(unit) for host in hosts)
+        cold = [host for host in cold if not homes or demand.waiting > 2 * homes * board.waited_for(host)]
         rested = [host for host in cold if board.rested_ms(host) <= board.now_ms]
         if rested:
             _load(unit, rested, board)
-        else:
+        elif cold:
             board.later(min(board.rested_ms(host) for host in cold))
 
 
 def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
     def cost(host: HostFacts) -> tuple[object, ...]:
-        waited_for = sum(board.wanted[u].waiting for u in host.resident if u in board.wanted)
         # The last resort is the same for all workers, and another one for other units.
         lot = zlib.crc32(f"{unit}@{host.name}".encode())
-        return unit in host.shunned, board.is_full(host), waited_for, board.called[host.name], lot
+        return unit in host.shunned, board.is_full(host), board.waited_for(host), board.called[host.name], lot
 
     board.load(min(hosts, key=cost), unit)
 
@@ -264,6 +278,8 @@ def _row(line: str, board: _Board) -> Row | None:
             tier=(unit in host.shunned) + (not host.has(unit)), is_cold=not host.has(unit),
         )
         for host in at
+        # Where one is well, none that is not holds a worker up.
+        if unit not in host.shunned or all(unit in other.shunned for other in at)
     ]  # fmt: skip
     if hosts and not places:
         return None

@@ -16,16 +16,19 @@ def resident(model: str, context: int = 4096, *, since: float = 900.0, until: fl
 
 
 @pytest.mark.parametrize(
-    ("known", "called", "unit"),
+    ("known", "called", "units"),
     [
-        (["a"], [], "a"),
-        (["a", "a#4096"], [], "a#4096"),
-        (["a#8192"], [], "a"),
-        (["a#200000"], ["a#200000"], "a#200000"),
+        (["a"], [], ["a"]),
+        (["a", "a#4096", "a#8192"], [], ["a", "a#4096"]),
+        (["a#8192"], [], ["a"]),
+        (["a#200000"], ["a#200000"], ["a#200000"]),
+        (["box~a"], [], ["box~a"]),
     ],
 )
-def test_a_model_is_there_as_the_unit_that_is_known(known: list[str], called: list[str], unit: str) -> None:
-    assert residents(Sighting(NOW_S, [resident("a")]), known, called, NOW_MS) == {unit: 900_000}
+def test_a_model_is_there_as_each_unit_that_it_can_be_used_as(
+    known: list[str], called: list[str], units: list[str]
+) -> None:
+    assert residents(Sighting(NOW_S, [resident("a")]), known, called, NOW_MS) == dict.fromkeys(units, 900_000)
 
 
 def test_what_nobody_used_in_time_has_left() -> None:
@@ -40,6 +43,11 @@ def test_a_model_pushed_out_by_another_shows_how_much_a_memory_holds() -> None:
     assert (swapped.room, [r.since for r in swapped.residents]) == (2, [NOW_S, NOW_S + 2])
     more = next_sighting(swapped, NOW_S + 4, [resident("a"), resident("b"), resident("c")])
     assert more.room == 3, "it holds more than was thought"
+
+
+def test_a_model_loaded_anew_for_another_context_pushed_nothing_out() -> None:
+    first = next_sighting(None, NOW_S, [resident("a")])
+    assert next_sighting(first, NOW_S + 2, [resident("a", 8192)]).room == 0
 
 
 def test_a_model_that_left_in_its_own_time_or_alone_says_nothing() -> None:

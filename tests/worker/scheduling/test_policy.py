@@ -105,13 +105,20 @@ def test_a_second_host_is_used_once_a_job_has_waited_as_long_as_a_load_takes() -
     assert where(plan(line("a", waits_s=5), on=(full, idle))) == {"t:a": ["h1", "h2"]}
 
 
-def test_a_host_that_lacks_the_model_or_is_broken_comes_last() -> None:
-    hosts = (host("h1", "a", shunned=("a",)), host("h2", "a"))
-    [row] = plan(line("a"), on=hosts).rows
-    assert [(place.host, place.tier) for place in row.places] == [("h1", 1), ("h2", 0)]
-    assert where(plan(line("a"), on=(hosts[0], host("h3")))) == {"t:a": ["h1", "h3"]} or where(
-        plan(line("a", waits_s=9), on=(hosts[0], host("h3")))
-    ) == {"t:a": ["h1", "h3"]}
+def test_a_host_that_lacks_the_model_or_is_broken_is_asked_only_where_no_other_has_it() -> None:
+    broken = host("h1", "a", shunned=("a",))
+    assert where(plan(line("a"), on=(broken, host("h2", "a")))) == {"t:a": ["h2"]}
+    assert where(plan(line("a"), on=(broken,))) == {"t:a": ["h1"]}
+    assert where(plan(line("a", waits_s=9), on=(broken, host("h3")))) == {"t:a": ["h3"]}
+
+
+def test_hosts_do_not_take_each_others_models_away() -> None:
+    """Two models, each on a host of its own, both with more work than that."""
+    hosts = (host("h1", "a", calls={"a": 2}, room=1), host("h2", "b", calls={"b": 2}, room=1))
+    even = plan(line("a", waits_s=30, jobs=50), line("b", waits_s=30, jobs=50), on=hosts)
+    assert where(even) == {"t:a": ["h1"], "t:b": ["h2"]}
+    uneven = plan(line("a", waits_s=30, jobs=500), line("b", waits_s=30, jobs=5), on=hosts)
+    assert where(uneven)["t:a"] == ["h1", "h2"] and "t:b" not in where(uneven)
 
 
 def test_another_context_is_another_unit() -> None:
