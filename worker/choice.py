@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -121,14 +122,19 @@ class Choice:
         if not trip.options:
             raise NothingInstalled(trip.why_nothing)
         busy: dict[Step, list[float]] = {}
+        failed_at_full: float = math.inf
         open_for: list[float] = []
         for route in trip.options:
             step = trip.steps[route]
             if busy and step not in busy:
                 break  # waiting a moment for the better model beats a worse one now
+            if trip.failed.count(route) > failed_at_full:
+                break  # and so does waiting for a full host beat another try where the last one failed
             pause_s = self._hosts.pause_s(route.host)
             if pause_s is not None:
                 busy.setdefault(step, []).append(pause_s)
+                if not pause_s:
+                    failed_at_full = min(failed_at_full, trip.failed.count(route))
             elif not await self._suits(trip, route):
                 trip.absent.append(route)
             else:
@@ -140,6 +146,7 @@ class Choice:
                 else:
                     self._guards.withdraw(admission)
                     busy.setdefault(step, []).append(0.0)
+                    failed_at_full = min(failed_at_full, trip.failed.count(route))
         if busy:
             return min(min(pauses) for pauses in busy.values()), None
         if open_for:

@@ -20,6 +20,9 @@ KNOWN_LINES = 64
 LEAST_PAUSE_S = 0.005
 FRESH_S = 0.05
 BLIND_S = 120.0
+LONGEST_LOAD_S = 60.0
+"""What has been called for that long counts as in memory, though nobody sees it there: the calls to it would else look
+like a load without end, for which others wait."""
 MANNERS = (TEXTS, EMBEDDINGS)
 
 
@@ -50,6 +53,8 @@ class ModelPlanner:
         self._unlisted = unlisted
         self._lines: dict[str, None] = {}
         """Lines seen of late, the latest last."""
+        self._called_since: dict[tuple[str, str], int] = {}
+        """By host and unit, what is called there and was not seen in memory; ms, Redis' clock."""
         self._began_at = time.monotonic()
         self._seen_at = float("-inf")
         self._changes_at = float("inf")
@@ -106,26 +111,61 @@ class ModelPlanner:
             if bar:
                 calls.setdefault(host, {})[unit] = under_way
         units = {line[2:] for line in self._lines} | {unit for by_unit in calls.values() for unit in by_unit}
+        resident = {
+            host: self._resident(host, seen.get(host), units, calls, view.now_ms) for host in self._hosts.names()
+        }
+        self._add_unseen(resident, calls, view.now_ms)
         facts = [
-            self._facts(host, seen.get(host), calls.get(host, {}), units, view.now_ms) for host in self._hosts.names()
+            self._facts(host, seen.get(host), resident[host], calls.get(host, {}), units, view.now_ms)
+            for host in self._hosts.names()
         ]
         # What is in memory may start although its line is too far behind to have been seen.
         there = sorted({unit for host in facts for unit in host.units})
         known = [*self._lines, *(manner + unit for unit in there for manner in MANNERS)]
         return decide(view.lines, known, facts, view.now_ms, self._knobs)
 
+    def _resident(
+        self,
+        host: str,
+        seen: Sighting | None,
+        units: Collection[str],
+        calls: Mapping[str, Collection[str]],
+        now_ms: int,
+    ) -> dict[str, int]:
+        there = residents(seen, units, calls.get(host, ()), now_ms) if seen else {}
+        unlisted = self._unlisted(host)
+        return there | {unit: 0 for unit in units if model_in(unit) in unlisted}
+
+    def _add_unseen(
+        self, resident: dict[str, dict[str, int]], calls: Mapping[str, Mapping[str, int]], now_ms: int
+    ) -> None:
+        """Add to `resident` what has been called for longer than any load takes."""
+        self._called_since = {
+            (host, unit): self._called_since.get((host, unit), now_ms)
+            for host, there in resident.items()
+            for unit in calls.get(host, ())
+            if unit not in there
+        }
+        for (host, unit), since_ms in self._called_since.items():
+            if now_ms - since_ms > LONGEST_LOAD_S * 1000:
+                resident[host][unit] = since_ms
+
     def _facts(
-        self, host: str, seen: Sighting | None, calls: Mapping[str, int], units: Iterable[str], now_ms: int
+        self,
+        host: str,
+        seen: Sighting | None,
+        resident: Mapping[str, int],
+        calls: Mapping[str, int],
+        units: Iterable[str],
+        now_ms: int,
     ) -> HostFacts:
         is_open = self._is_open(host)
         room = seen.room if seen else 0
         speeds = self._weights(host)
-        there = residents(seen, units, calls, now_ms) if seen else {}
-        unlisted = self._unlisted(host)
         return HostFacts(
             name=host,
             service=self._hosts.service_of(host).name,
-            resident=there | {unit: 0 for unit in units if model_in(unit) in unlisted},
+            resident=resident,
             models=len(seen.residents) if seen else 0,
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),
@@ -161,7 +201,8 @@ def residents(seen: Sighting, units: Iterable[str], calls: Collection[str], now_
         by_model.setdefault(model_in(unit), []).append(unit)
     found: dict[str, int] = {}
     for resident in seen.residents:
-        if 0 < resident.until * 1000 <= now_ms:
+        # What stays beyond its time goes by another clock than ours.
+        if seen.at < resident.until <= now_ms / 1000:
             continue  # nobody used it, and it has left since
         used_as = [
             unit

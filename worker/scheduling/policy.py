@@ -163,12 +163,15 @@ class _Board:
         if self.all_round:
             hosts = list({host.name: host for host in (*hosts, *self.all_round)}.values())
         service = service_in(unit)
-        found = [
-            host
-            for host in hosts
-            if host.service == service and (unit in self.loading[host.name] or not self.is_crowded(host))
-        ]
+        found = [host for host in hosts if host.service == service and self._may_serve(host, unit)]
         return sorted(found, key=lambda host: self.order[host.name]) if len(found) > 1 else found
+
+    def _may_serve(self, host: HostFacts, unit: str) -> bool:
+        if not self.is_crowded(host):
+            return True
+        # With calls for more than it holds it loads them in turns, and each look would favour the one that is out.
+        swaps = len(host.calls) > host.room and not host.calls.keys() <= host.resident.keys()
+        return unit in self.loading[host.name] and not swaps
 
     def is_crowded(self, host: HostFacts) -> bool:
         return bool(self.loading[host.name]) and 0 < host.room < self.filled(host)
@@ -224,7 +227,9 @@ def _place_cold(demand: Demand, board: _Board) -> None:
         return
     if any(unit in board.loading[host.name] for host in board.at.get(unit, ())):
         return  # one load at a time: its end shows whether a second host is needed
-    cold = [host for host in hosts if not host.has(unit) and not board.loading[host.name]]
+    # A host that is away or lacks the model would send its jobs on, past all order, to where they push others out.
+    fit = [host for host in hosts if unit not in host.shunned] or hosts
+    cold = [host for host in fit if not host.has(unit) and not board.loading[host.name]]
     easy = [host for host in cold if not board.is_full(host) or host.name in board.idle]
     if easy:
         spread_ms = demand.since_ms + min(knobs.load_s * 1000, demand.due_ms - demand.since_ms)

@@ -1,63 +1,79 @@
-"""From sightings to facts: under which names models are in a host's memory."""
+"""From what was learned of the hosts to the jobs that start on them, on a real server."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pytest
 
-from shared.queue.sightings import Resident, Sighting, next_sighting, read_sighting
-from worker.scheduling.planner import residents
+from shared.jobs import Priority
+from shared.queue.client import QueueClient
+from shared.queue.plans import CALL, View, WaitingLine
+from shared.queue.sightings import Resident, Sighting
+from shared.usage.estimates import Estimates, Tally
+from tests.shared.queue.rig import chat, claim, queue_client
+from tests.worker.scripted_backend import ScriptedBackend
+from worker.hosts import Hosts
+from worker.scheduling.planner import LONGEST_LOAD_S, ModelPlanner, capacity_of
+from worker.scheduling.policy import Knobs
+
+FAST, SLOW = "fast:1", "slow:1"
+KNOBS = Knobs(host_calls=20, unit_calls=20, reserved=0)
+LEARNED = Estimates(
+    {
+        ("t:llama3.2", FAST): Tally(calls=50, answers=50, seconds=50.0, chars_in=50, tokens_out=500),
+        ("t:llama3.2", SLOW): Tally(calls=50, answers=50, seconds=150.0, chars_in=50, tokens_out=500),
+    }
+)
+
+
+async def starts_by_host(client: QueueClient, planner: ModelPlanner, count: int) -> Counter[str]:
+    await client.enqueue_many([chat() for _ in range(count)])
+    fleet = await client.fleet()
+    seen = Sighting(at=fleet.now_ms / 1000, residents=[Resident("llama3.2")]).packed()
+    planner.see(View(fleet.now_ms, fleet.lines, {}, dict.fromkeys((FAST, SLOW), seen), {}))
+    return Counter(run.host for run in await claim(client.scripts, count, plan=planner.packed()))
+
+
+@pytest.mark.req("S2-42", "S1-33")
+async def test_a_host_three_times_as_fast_gets_three_times_the_calls(redis_url: str) -> None:
+    hosts = Hosts([ScriptedBackend(name=FAST), ScriptedBackend(name=SLOW)], probe_timeout_s=1.0)
+    planner = ModelPlanner(hosts, KNOBS, weights=LEARNED.weights)
+    async with queue_client(redis_url) as client:
+        starts = await starts_by_host(client, planner, 16)
+    assert starts[FAST] in (11, 12, 13) and starts[SLOW] == 16 - starts[FAST]
+
+
+async def test_while_nothing_is_learned_hosts_share_alike(redis_url: str) -> None:
+    hosts = Hosts([ScriptedBackend(name=FAST), ScriptedBackend(name=SLOW)], probe_timeout_s=1.0)
+    async with queue_client(redis_url) as client:
+        starts = await starts_by_host(client, ModelPlanner(hosts, KNOBS, weights=Estimates().weights), 16)
+    assert starts == {FAST: 8, SLOW: 8}
+
+
+def test_what_a_worker_gives_its_hosts_is_told() -> None:
+    names: Sequence[str] = [FAST, SLOW]
+    told = capacity_of(Knobs(host_calls=8, unit_calls=4, embedding_calls=2, reserved=1, batch=10), names)
+    assert (told.hosts, told.host_calls, told.unit_calls, told.embedding_calls) == ([FAST, SLOW], 8, 4, 2)
+    assert (told.reserved, told.batch, told.patience_s["high"]) == (1, 10, 2.0)
+
 
 NOW_S = 1_000.0
-NOW_MS = 1_000_000
 
 
-def resident(model: str, context: int = 4096, *, since: float = 900.0, until: float = 2_000.0) -> Resident:
-    return Resident(model, context, since=since, until=until)
+def starts(planner: ModelPlanner, at_s: float) -> bool:
+    """Whether, while a host that never shows it is called for one model all the time, another one may start there."""
+    now_ms = int(at_s * 1000)
+    waiting = [WaitingLine(Priority.NORMAL, "t:other", 1, int(NOW_S * 1000))]
+    seen = Sighting(at=at_s, room=1, residents=[Resident("other")]).packed()
+    planner.see(View(now_ms, waiting, {FAST: CALL, f"{FAST}|elsewhere-cloud": CALL}, {FAST: seen}, {}))
+    return b"t:other" in planner.packed()
 
 
-@pytest.mark.parametrize(
-    ("known", "called", "units"),
-    [
-        (["a"], [], ["a"]),
-        (["a", "a#4096", "a#8192"], [], ["a", "a#4096"]),
-        (["a#8192"], [], ["a"]),
-        (["a#200000"], ["a#200000"], ["a#200000"]),
-        (["box~a"], [], ["box~a"]),
-    ],
-)
-def test_a_model_is_there_as_each_unit_that_it_can_be_used_as(
-    known: list[str], called: list[str], units: list[str]
-) -> None:
-    assert residents(Sighting(NOW_S, [resident("a")]), known, called, NOW_MS) == dict.fromkeys(units, 900_000)
-
-
-def test_what_nobody_used_in_time_has_left() -> None:
-    seen = Sighting(NOW_S, [resident("a", until=999.0), resident("b", until=0.0)])
-    assert residents(seen, [], [], NOW_MS) == {"b": 900_000}
-
-
-def test_a_model_pushed_out_by_another_shows_how_much_a_memory_holds() -> None:
-    first = next_sighting(None, NOW_S, [resident("a"), resident("b")])
-    assert first.room == 0
-    swapped = next_sighting(first, NOW_S + 2, [resident("b"), resident("c")])
-    assert (swapped.room, [r.since for r in swapped.residents]) == (2, [NOW_S, NOW_S + 2])
-    more = next_sighting(swapped, NOW_S + 4, [resident("a"), resident("b"), resident("c")])
-    assert more.room == 3, "it holds more than was thought"
-
-
-def test_a_model_loaded_anew_for_another_context_pushed_nothing_out() -> None:
-    first = next_sighting(None, NOW_S, [resident("a")])
-    assert next_sighting(first, NOW_S + 2, [resident("a", 8192)]).room == 0
-
-
-def test_a_model_that_left_in_its_own_time_or_alone_says_nothing() -> None:
-    first = next_sighting(None, NOW_S, [resident("a", until=NOW_S + 1)])
-    assert next_sighting(first, NOW_S + 2, [resident("b")]).room == 0
-    unloaded = next_sighting(next_sighting(None, NOW_S, [resident("a"), resident("b")]), NOW_S + 2, [resident("b")])
-    assert unloaded.room == 0
-
-
-def test_a_sighting_of_another_release_is_none() -> None:
-    assert read_sighting(b"\xc1") is None
-    seen = Sighting(NOW_S, [resident("a")], room=2)
-    assert read_sighting(seen.packed()) == seen
+@pytest.mark.req("S1-33")
+def test_a_model_that_never_shows_in_memory_does_not_hold_up_others_for_ever() -> None:
+    planner = ModelPlanner(Hosts([ScriptedBackend(name=FAST)], probe_timeout_s=1.0), KNOBS)
+    assert not starts(planner, NOW_S), "it may be loading, and push the other one out"
+    assert not starts(planner, NOW_S + LONGEST_LOAD_S)
+    assert starts(planner, NOW_S + LONGEST_LOAD_S + 1)

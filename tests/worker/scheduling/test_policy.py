@@ -85,10 +85,26 @@ def test_of_several_that_wait_too_long_the_one_due_first_is_loaded() -> None:
 
 
 def test_while_a_model_is_loaded_where_it_pushes_others_out_they_wait() -> None:
-    loading = host("h1", "b", calls={"a": 1, "b": 1}, room=1)
+    loading = host("h1", "b", calls={"a": 1}, room=1)
     assert where(plan(line("a"), line("b"), on=(loading,))) == {"t:a": ["h1"]}
     roomy = host("h1", "b", calls={"a": 1, "b": 1}, room=2)
     assert where(plan(line("a"), line("b"), on=(roomy,))) == {"t:a": ["h1"], "t:b": ["h1"]}
+
+
+def test_calls_for_more_models_than_a_memory_holds_end_before_others_start() -> None:
+    both = host("h1", "b", calls={"a": 1, "b": 1}, room=1)
+    assert where(plan(line("a", waits_s=99), line("b", waits_s=99), on=(both,))) == {}
+
+
+def test_a_host_that_cannot_serve_a_model_is_no_reason_to_leave_the_others() -> None:
+    """Its jobs would be sent on from there to the host that can, and push out what is used there."""
+    shunned = host("h2", shunned=("a", "b"))
+    busy = host("h1", "b", calls={"b": 1}, room=1)
+    assert where(plan(line("a"), line("b"), on=(busy, shunned))) == {"t:b": ["h1"]}
+    assert where(plan(line("a", waits_s=20), line("b"), on=(busy, shunned))) == {"t:a": ["h1"]}
+    assert where(plan(line("a"), on=(shunned,))) == {"t:a": ["h2"]}, (
+        "where there is no other, its run says what is wrong"
+    )
 
 
 @pytest.mark.parametrize(("beside", "calls"), [({"b": 1}, 1), ({}, 2)])
