@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
+from msgspec import Struct
+
 from shared.jobs import Priority
 from shared.queue.fleet import Fleet, Standing
-from shared.queue.lines import TEXTS, service_in, takes_batches, unit_in
+from shared.queue.lines import HOME, TEXTS, service_in, takes_batches, unit_in
 from shared.usage.estimates import Estimates
 
 SHARES = {Priority.HIGH: 8, Priority.NORMAL: 3, Priority.LOW: 1}
@@ -36,8 +38,7 @@ class Reason(StrEnum):
     WORKER = "no_worker"
 
 
-@dataclass(slots=True, frozen=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """What a client is told while its job has not begun. `position` is None once it has a slot, `wait_s` when nothing
     is known. `host`: where its model is being loaded.
     """
@@ -174,7 +175,7 @@ class Waits:
 
     def _is_loaded_on_demand(self, unit: str) -> bool:
         """Whether hosts take the unit into a memory that anybody looked into."""
-        return not (service_in(unit) or self._fleet.hosts.keys().isdisjoint(self._hosts))
+        return service_in(unit) == HOME and not self._fleet.hosts.keys().isdisjoint(self._hosts)
 
     def _find_homes(self, unit: str) -> tuple[str, ...]:
         """Hosts that have the unit in memory, or take it in."""
