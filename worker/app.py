@@ -104,6 +104,7 @@ class WorkerService:
             is_open=lambda host: self.breakers.is_open(host_circuit(host)),
             weights=lambda host: self.estimates.current.weights(host),
             on_sightings=self.watch.seen,
+            unlisted=self.watch.unlisted,
         )
         execution = Execution(
             self.hosts,

@@ -32,6 +32,14 @@ _alike = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 @dataclass(slots=True, eq=False)
+class _Gathering:
+    """A batch by those who ask alike. It holds one slot, so its calls go one after another."""
+
+    groups: dict[Hashable, _Group] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True, eq=False)
 class _Group:
     """Jobs of a batch that ask alike."""
 
@@ -45,16 +53,17 @@ class EmbeddingBatches:
 
     def __init__(self, call: Callable[[Trip], Awaitable[object]]) -> None:
         self._call = call
-        self._groups: WeakKeyDictionary[Batch, dict[Hashable, _Group]] = WeakKeyDictionary()
+        self._gatherings: WeakKeyDictionary[Batch, _Gathering] = WeakKeyDictionary()
 
     async def answer(self, trip: Trip, batch: Batch) -> EmbeddingAnswer:
         """This job's share of the call that it is part of. Raises what the call raises."""
-        groups = self._groups.setdefault(batch, {})
-        key = _alike(structs.replace(_asked(trip), inputs=[])), trip.itinerary, trip.job.local_only
-        group = groups.get(key)
+        gathering = self._gatherings.setdefault(batch, _Gathering())
+        # Where it failed before decides where it goes now.
+        key = _alike(structs.replace(_asked(trip), inputs=[])), trip.itinerary, trip.job.local_only, tuple(trip.failed)
+        group = gathering.groups.get(key)
         if group is None:
-            group = groups[key] = _Group()
-            group.task = asyncio.create_task(self._serve_group(groups, key, group))
+            group = gathering.groups[key] = _Group()
+            group.task = asyncio.create_task(self._serve_group(gathering, key, group))
         place = len(group.members)
         group.members.append(trip)
         assert group.task is not None
@@ -70,11 +79,12 @@ class EmbeddingBatches:
         return outcome
 
     async def _serve_group(
-        self, groups: dict[Hashable, _Group], key: Hashable, group: _Group
+        self, gathering: _Gathering, key: Hashable, group: _Group
     ) -> list[EmbeddingAnswer | Exception]:
         await asyncio.sleep(0)  # until all have come
-        del groups[key]  # who comes later goes alone
-        return await self._serve(group.members)
+        del gathering.groups[key]  # who comes later goes alone
+        async with gathering.turn:
+            return await self._serve(group.members)
 
     async def _serve(self, members: Sequence[Trip]) -> list[EmbeddingAnswer | Exception]:
         whole = _together(members)
@@ -111,7 +121,7 @@ def _together(members: Sequence[Trip]) -> Trip:
     names = ",".join(trip.job.id for trip in members) if len(members) <= MOST_NAMED else first.job.id
     return Trip(
         job=first.job, request=structs.replace(_asked(first), inputs=inputs), kind=first.kind,
-        itinerary=first.itinerary, failed=[], request_id=names,
+        itinerary=first.itinerary, failed=list(first.failed), request_id=names,
     )  # fmt: skip
 
 
@@ -122,6 +132,7 @@ def _tell(members: Sequence[Trip], whole: Trip) -> None:
         member.job.notes.backend, member.job.notes.model = notes.backend, notes.model
         member.timeouts, member.is_cut, member.full_wait = whole.timeouts, whole.is_cut, whole.full_wait
         member.options, member.steps, member.absent = whole.options, whole.steps, whole.absent
+        member.is_as_asked = whole.is_as_asked
 
 
 def _shares(members: Sequence[Trip], answer: EmbeddingAnswer) -> list[EmbeddingAnswer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Trip:
     """Of the call under way, if it got that far."""
     is_cut: bool = False
     """The job's deadline leaves that call less time in all than such calls are given."""
+    is_as_asked: bool = False
+    """It was answered by the model and service that the job asked for."""
     full_wait: bool = True
     """That call may be silent for as long as such calls may."""
 
@@ -119,14 +122,19 @@ class Choice:
         if not trip.options:
             raise NothingInstalled(trip.why_nothing)
         busy: dict[Step, list[float]] = {}
+        failed_at_full: float = math.inf
         open_for: list[float] = []
         for route in trip.options:
             step = trip.steps[route]
             if busy and step not in busy:
                 break  # waiting a moment for the better model beats a worse one now
+            if trip.failed.count(route) > failed_at_full:
+                break  # and so does waiting for a full host beat another try where the last one failed
             pause_s = self._hosts.pause_s(route.host)
             if pause_s is not None:
                 busy.setdefault(step, []).append(pause_s)
+                if not pause_s:
+                    failed_at_full = min(failed_at_full, trip.failed.count(route))
             elif not await self._suits(trip, route):
                 trip.absent.append(route)
             else:
@@ -138,6 +146,7 @@ class Choice:
                 else:
                     self._guards.withdraw(admission)
                     busy.setdefault(step, []).append(0.0)
+                    failed_at_full = min(failed_at_full, trip.failed.count(route))
         if busy:
             return min(min(pauses) for pauses in busy.values()), None
         if open_for:

@@ -103,7 +103,7 @@ class Execution:
             job=job, request=request, itinerary=self._itineraries.of(job, request), failed=_failures(job), kind=job.kind
         )
         try:
-            if job.batch is not None and not trip.failed:
+            if job.batch is not None:
                 answer: Answer = await self._batches.answer(trip, job.batch)
             else:
                 answer = await self._call_one(trip)
@@ -119,6 +119,9 @@ class Execution:
             answer = cached
         except CallFailed as failed:
             answer = await self._after(failed, trip)
+        else:
+            if self._responses is not None and trip.is_as_asked:
+                self._responses.keep(job, answer)
         self._observe.exchanged(request, answer)
         return encode(answer)
 
@@ -192,9 +195,8 @@ class Execution:
             self._observe.fell_back("model" if step.service == asked.service else "service", asked, step)
         elif trip.failed and trip.failed[-1].host != route.host:
             self._observe.fell_back("host", asked, step)
+        trip.is_as_asked = trip.is_asked(route)
         self._remember(trip, answer)
-        if self._responses is not None and trip.is_asked(route):
-            self._responses.keep(job, answer)
         return answer
 
     @staticmethod

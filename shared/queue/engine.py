@@ -219,11 +219,11 @@ class QueueWorker(Worker):
         """(ms until something is due, whether the plan is another one now, jobs)."""
         await self._disown_lost_claims()
         seed = secrets.token_hex(12)
-        plan, look = self._planner.packed(), "1" if self._planner.wants_view() else ""
+        if self._planner.must_look():
+            _, view = await self._run_claim(seed, 0, "1")
+            self._planner.see(read_view(view))
         try:
-            wait_ms, view, *rows = await self._scripts.run(
-                "claim", self.options.worker_id, seed, want, self.lease_ms, int(TICK_S * 1000), plan, look
-            )
+            wait_ms, view, *rows = await self._run_claim(seed, want, "1" if self._planner.wants_view() else "")
             claimed = await self._one_suspect(self._read_all(rows))
         except (RedisError, OSError, asyncio.CancelledError):
             self._lost_claims.append(seed)  # it may have happened: those jobs must not wait for their lease to end
@@ -260,6 +260,11 @@ class QueueWorker(Worker):
             await self.pool.zadd(self.keys.wake, {b"w": 0})  # this worker is leaving: wake another
 
     # -- running ----------------------------------------------------------------------------------------------------
+
+    async def _run_claim(self, seed: str, want: int, look: str) -> Any:
+        return await self._scripts.run(
+            "claim", self.options.worker_id, seed, want, self.lease_ms, int(TICK_S * 1000), self._planner.packed(), look
+        )
 
     def _read_all(self, rows: Sequence[Sequence[Any]]) -> list[Claimed]:
         batches: dict[int, Batch] = {}

@@ -58,6 +58,11 @@ def service_in(unit: str) -> str:
     return service if tilde else HOME
 
 
+def model_in(unit: str) -> str:
+    """The model that a unit is of, without its service and context."""
+    return unit.partition(TILDE)[2] or unit.partition("#")[0]
+
+
 def takes_batches(line: str) -> bool:
     """Whether one call can serve several jobs of the line."""
     return line.startswith(EMBEDDINGS)

@@ -102,6 +102,9 @@ class Planner(Protocol):
     def wants_view(self) -> bool:
         """Whether the next claim is to bring a view even if nothing waits in vain."""
 
+    def must_look(self) -> bool:
+        """Whether a view is needed before the next claim, because its plan may depend on one that is too old."""
+
     def see(self, view: View) -> bool:
         """Plan anew. Whether the plan is another one now."""
 
@@ -116,6 +119,9 @@ class AnyLine:
         return b""
 
     def wants_view(self) -> bool:
+        return False
+
+    def must_look(self) -> bool:
         return False
 
     def see(self, view: View) -> bool:

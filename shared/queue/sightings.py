@@ -55,9 +55,11 @@ def next_sighting(before: Sighting | None, now: float, seen: Iterable[Resident])
                  until=r.until)
         for r in seen
     ]  # fmt: skip
-    here = {(r.model, r.context) for r in residents}
-    pushed_out = any(r.until > now for place, r in known.items() if place not in here)
-    came = bool(here - set(known)) and before is not None
+    # By model: one that was loaded anew for another context pushed nothing out.
+    here = {r.model for r in residents}
+    there = {model for model, _ in known}
+    pushed_out = any(r.until > now for r in known.values() if r.model not in here)
+    came = bool(here - there) and before is not None
     room = before.room if before else 0
     if pushed_out and came:
         room = len(residents)

@@ -211,6 +211,7 @@ class Stack:
         return {
             "REDIS_URL": self.redis_url,
             "OLLAMA_BASE_URL": self.simulator_url,
+            "OLLAMA_TEMPERATURE": "",  # the oracle asks as the clients do, without one
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "WARNING",
         }

@@ -10,6 +10,7 @@ import pytest
 
 from infra.simulator import Simulator, running
 from shared.jobs import JobRecord, Kind, NewJob, State
+from shared.resilience.response_cache import Hit, ResponseCache
 from shared.wire.canonical import EmbeddingAnswer, EmbeddingRequest, unpack_vector
 from shared.wire.codec import decode_answer
 from tests.conftest import WaitUntil
@@ -154,3 +155,29 @@ async def test_many_inputs_go_in_several_calls(redis_url: str, simulator: Simula
     assert len(vectors(record)) == 150
     assert vectors(record)[149] == vectors(one)[0]
     assert len(calls(simulator)) == 3 + 1
+
+
+async def test_the_response_cache_keeps_each_tenants_own_share(
+    redis_url: str, simulator: Simulator, wait_until: WaitUntil
+) -> None:
+    jobs = [embedding(f"secret of {n}") for n in range(4)]
+    for n, job in enumerate(jobs):
+        job.tenant, job.cache_as = f"t{n}", f"name{n}"
+    async with bench(redis_url, [simulator.url], knobs=KNOBS) as b:
+        await b.queue.enqueue_many(jobs)
+        records = [await b.ended(job.id, wait_until) for job in jobs]
+        assert len(calls(simulator)) == 1
+        cache = ResponseCache(b.queue.redis, b.queue.keys)
+        for n, (job, record) in enumerate(zip(jobs, records, strict=True)):
+            found: list[Hit] = []
+
+            async def kept(job: NewJob = job, found: list[Hit] = found) -> bool:
+                hit = await cache.get(job.tenant, job.kind, job.cache_as, oldest_s=60)
+                found.extend([hit] if hit else [])
+                return bool(found)
+
+            await wait_until(kept, description=f"the answer of t{n} is kept")
+            answer = decode_answer(job.kind, found[0].answer)
+            assert isinstance(answer, EmbeddingAnswer)
+            assert [unpack_vector(vector) for vector in answer.vectors] == vectors(record)
+        await cache.aclose()

@@ -24,6 +24,7 @@ from tests.conftest import WaitUntil
 from tests.house.redis_server import free_port
 from tests.worker.rig import INSTANT, bench, calls, chat, embedding, fault, text_of
 from worker.fallback import FallbackPolicy
+from worker.scheduling.policy import Knobs
 
 MODELS = "llama3.2,mistral,phi3,nomic-embed-text"
 STAND_IN = FallbackPolicy(models=["mistral"])
@@ -75,6 +76,23 @@ async def test_a_host_that_fails_is_left_for_another(redis_url: str, start: Star
             backends = [attempt.backend for attempt in record.attempts]
             assert answer.backend == backends[-1] == well.url.removeprefix("http://")
             assert len(set(backends)) == len(backends), "not twice to the sick one"
+
+
+@pytest.mark.req("S1-12")
+async def test_a_job_waits_for_a_full_host_rather_than_fail_again_at_a_broken_one(
+    redis_url: str, start: Start, wait_until: WaitUntil
+) -> None:
+    sick, well = await start(), await start()
+    fault(sick)
+    # An answer that begins only when the other job has had time for all its tries.
+    fault(well, "drip", delay_seconds=0.5, count=1)
+    async with bench(redis_url, [sick.url, well.url], knobs=Knobs(host_calls=1, unit_calls=1)) as b:
+        ids = [await b.submit(chat("[tokens=6]")) for _ in range(3)]
+        records = [await b.ended(job_id, wait_until) for job_id in ids]
+    assert [record.state for record in records] == [State.SUCCEEDED] * 3
+    for record in records:
+        tried = [attempt.backend for attempt in record.attempts]
+        assert tried.count(sick.url.removeprefix("http://")) <= 1, "once was enough"
 
 
 @pytest.mark.req("S1-12", "S1-45", "S1-46")

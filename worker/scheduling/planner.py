@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shared.queue.fleet import Capacity
+from shared.queue.lines import EMBEDDINGS, TEXTS, model_in
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
 from worker.hosts import Hosts
@@ -18,6 +19,11 @@ IDLE_VIEW_S = 10.0
 KNOWN_LINES = 64
 LEAST_PAUSE_S = 0.005
 FRESH_S = 0.05
+BLIND_S = 120.0
+LONGEST_LOAD_S = 60.0
+"""What has been called for that long counts as in memory, though nobody sees it there: the calls to it would else look
+like a load without end, for which others wait."""
+MANNERS = (TEXTS, EMBEDDINGS)
 
 
 class ModelPlanner:
@@ -32,9 +38,11 @@ class ModelPlanner:
         is_open: Callable[[str], bool] = lambda host: False,
         weights: Callable[[str], Mapping[str, float]] = lambda host: {},
         on_sightings: Callable[[Mapping[str, Sighting]], None] = lambda sightings: None,
+        unlisted: Callable[[str], Collection[str]] = lambda host: (),
     ) -> None:
         """`max_loaded`: models a host's memory holds at most, 0 if not known. `is_open`: whether a host's circuit is
         open. `weights`: relative time of each model's calls on a host. `on_sightings` hears what was seen on the hosts.
+        `unlisted`: models that a host serves without listing them in its memory.
         """
         self._hosts = hosts
         self._knobs = knobs
@@ -42,8 +50,12 @@ class ModelPlanner:
         self._is_open = is_open
         self._weights = weights
         self._on_sightings = on_sightings
+        self._unlisted = unlisted
         self._lines: dict[str, None] = {}
         """Lines seen of late, the latest last."""
+        self._called_since: dict[tuple[str, str], int] = {}
+        """By host and unit, what is called there and was not seen in memory; ms, Redis' clock."""
+        self._began_at = time.monotonic()
         self._seen_at = float("-inf")
         self._changes_at = float("inf")
         self._busy = False
@@ -62,7 +74,11 @@ class ModelPlanner:
         return self._sent
 
     def wants_view(self) -> bool:
-        return time.monotonic() - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
+        now = time.monotonic()
+        return now >= self._changes_at or now - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
+
+    def must_look(self) -> bool:
+        return self._whole != self._warm and time.monotonic() - self._seen_at >= FRESH_S
 
     def see(self, view: View) -> bool:
         self._seen_at = time.monotonic()
@@ -95,13 +111,53 @@ class ModelPlanner:
             if bar:
                 calls.setdefault(host, {})[unit] = under_way
         units = {line[2:] for line in self._lines} | {unit for by_unit in calls.values() for unit in by_unit}
+        resident = {
+            host: self._resident(host, seen.get(host), units, calls, view.now_ms) for host in self._hosts.names()
+        }
+        self._add_unseen(resident, calls, view.now_ms)
         facts = [
-            self._facts(host, seen.get(host), calls.get(host, {}), units, view.now_ms) for host in self._hosts.names()
+            self._facts(host, seen.get(host), resident[host], calls.get(host, {}), units, view.now_ms)
+            for host in self._hosts.names()
         ]
-        return decide(view.lines, self._lines, facts, view.now_ms, self._knobs)
+        # What is in memory may start although its line is too far behind to have been seen.
+        there = sorted({unit for host in facts for unit in host.units})
+        known = [*self._lines, *(manner + unit for unit in there for manner in MANNERS)]
+        return decide(view.lines, known, facts, view.now_ms, self._knobs)
+
+    def _resident(
+        self,
+        host: str,
+        seen: Sighting | None,
+        units: Collection[str],
+        calls: Mapping[str, Collection[str]],
+        now_ms: int,
+    ) -> dict[str, int]:
+        there = residents(seen, units, calls.get(host, ()), now_ms) if seen else {}
+        unlisted = self._unlisted(host)
+        return there | {unit: 0 for unit in units if model_in(unit) in unlisted}
+
+    def _add_unseen(
+        self, resident: dict[str, dict[str, int]], calls: Mapping[str, Mapping[str, int]], now_ms: int
+    ) -> None:
+        """Add to `resident` what has been called for longer than any load takes."""
+        self._called_since = {
+            (host, unit): self._called_since.get((host, unit), now_ms)
+            for host, there in resident.items()
+            for unit in calls.get(host, ())
+            if unit not in there
+        }
+        for (host, unit), since_ms in self._called_since.items():
+            if now_ms - since_ms > LONGEST_LOAD_S * 1000:
+                resident[host][unit] = since_ms
 
     def _facts(
-        self, host: str, seen: Sighting | None, calls: Mapping[str, int], units: Iterable[str], now_ms: int
+        self,
+        host: str,
+        seen: Sighting | None,
+        resident: Mapping[str, int],
+        calls: Mapping[str, int],
+        units: Iterable[str],
+        now_ms: int,
     ) -> HostFacts:
         is_open = self._is_open(host)
         room = seen.room if seen else 0
@@ -109,13 +165,21 @@ class ModelPlanner:
         return HostFacts(
             name=host,
             service=self._hosts.service_of(host).name,
-            resident=residents(seen, units, now_ms) if seen else {},
+            resident=resident,
+            models=len(seen.residents) if seen else 0,
             calls=calls,
             room=min(filter(None, (room, self._max_loaded)), default=0),
-            weights={unit: speeds[model] for unit in units if (model := unit.partition("#")[0]) in speeds},
-            shunned={unit for unit in units if is_open or self._hosts.lacks(host, unit.partition("#")[0])},
-            has_all=not self._hosts.loads_models(host),
+            weights={unit: speeds[model] for unit in units if (model := model_in(unit)) in speeds},
+            shunned={unit for unit in units if is_open or self._hosts.lacks(host, model_in(unit))},
+            has_all=not self._hosts.loads_models(host) or self._is_blind(seen, now_ms),
         )
+
+    def _is_blind(self, seen: Sighting | None, now_ms: int) -> bool:
+        """Whether nobody could look into the host for long: then nothing is known of its memory, and nothing held
+        back for its sake."""
+        if seen is None:
+            return time.monotonic() - self._began_at > BLIND_S
+        return now_ms / 1000 - seen.at > BLIND_S
 
 
 def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> Capacity:
@@ -128,13 +192,22 @@ def capacity_of(knobs: Knobs, hosts: Sequence[str], *, max_loaded: int = 0) -> C
     )  # fmt: skip
 
 
-def residents(seen: Sighting, units: Iterable[str], now_ms: int) -> dict[str, int]:
-    """What is in a host's memory, by the name of the unit it is used as, since when (ms)."""
-    known = set(units)
-    found = {}
+def residents(seen: Sighting, units: Iterable[str], calls: Collection[str], now_ms: int) -> dict[str, int]:
+    """What is in a host's memory, since when (ms): each unit that a model there can be used as. A host may give a model
+    less context than a job asked for; then it is there as what is called.
+    """
+    by_model: dict[str, list[str]] = {}
+    for unit in units:
+        by_model.setdefault(model_in(unit), []).append(unit)
+    found: dict[str, int] = {}
     for resident in seen.residents:
-        if 0 < resident.until * 1000 <= now_ms:
+        # What stays beyond its time goes by another clock than ours.
+        if seen.at < resident.until <= now_ms / 1000:
             continue  # nobody used it, and it has left since
-        exact = f"{resident.model}#{resident.context}"
-        found[exact if exact in known else resident.model] = int(resident.since * 1000)
+        used_as = [
+            unit
+            for unit in by_model.get(resident.model, ())
+            if unit in calls or unit.partition("#")[2] in ("", str(resident.context))
+        ]
+        found |= dict.fromkeys(used_as or [resident.model], int(resident.since * 1000))
     return found

@@ -50,7 +50,8 @@ class Knobs:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class HostFacts:
-    """A host now. `resident` units are in memory, each since when (ms); `calls` are thousandths under way by unit.
+    """A host now. `resident` units are in memory, each since when (ms), as so many `models` (below 0: one each);
+    `calls` are thousandths under way by unit.
 
     `room`: units its memory holds, 0 when it is not known to be full. `weights`: relative time of a unit's call there.
     `shunned`: units it should be asked for last (it lacks them, or their circuit is open).
@@ -59,6 +60,7 @@ class HostFacts:
     name: str
     service: str = HOME
     resident: Mapping[str, int] = field(default_factory=dict)
+    models: int = -1
     calls: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -120,35 +122,73 @@ class _Board:
         self.loading: dict[str, set[str]] = {
             host.name: set() if host.has_all else set(host.calls) - set(host.resident) for host in hosts
         }
+        self.units = {host.name: host.units for host in hosts}
+        """What each has, is loading, or is to load."""
+        self.models = {host.name: len(host.resident) if host.models < 0 else host.models for host in hosts}
+        """How many models are in its memory."""
+        self.order = {host.name: number for number, host in enumerate(hosts)}
+        self.at: dict[str, list[HostFacts]] = {}
+        """By unit the hosts that have it."""
+        for host in hosts:
+            for unit in self.units[host.name]:
+                self.at.setdefault(unit, []).append(host)
+        self.by_service: dict[str, list[HostFacts]] = {}
+        for host in hosts:
+            self.by_service.setdefault(host.service, []).append(host)
+        self.all_round = [host for host in hosts if host.has_all]
+        self.called = {host.name: sum(host.calls.values()) for host in hosts}
+        self.idle = {host.name for host in hosts if any(u not in host.calls and u not in wanted for u in host.resident)}
+        """Something there is neither called nor waited for, so that it can make room."""
         self.changes_ms = math.inf
 
-    def hosts_for(self, unit: str) -> list[HostFacts]:
+    def hosts_for(self, unit: str) -> Sequence[HostFacts]:
         """Those of the unit's service."""
-        service = service_in(unit)
-        return [host for host in self.hosts if host.service == service]
-
-    def units(self, host: HostFacts) -> set[str]:
-        return host.units | self.loading[host.name]
+        return self.by_service.get(service_in(unit), ())
 
     def is_full(self, host: HostFacts) -> bool:
-        return 0 < host.room <= len(self.units(host))
+        return 0 < host.room <= self.filled(host)
 
-    def serves(self, host: HostFacts, unit: str) -> bool:
-        """Whether the host may take calls of a unit that it has, or is to load."""
-        loading = self.loading[host.name]
-        if unit in loading:
+    def filled(self, host: HostFacts) -> int:
+        """Models in its memory, and those on their way."""
+        return self.models[host.name] + len(self.loading[host.name])
+
+    def load(self, host: HostFacts, unit: str) -> None:
+        self.loading[host.name].add(unit)
+        self.units[host.name].add(unit)
+        self.at.setdefault(unit, []).append(host)
+
+    def serving(self, unit: str) -> list[HostFacts]:
+        """The hosts that may take calls of a unit: they have it, or are to load it."""
+        hosts = self.at.get(unit, [])
+        if self.all_round:
+            hosts = list({host.name: host for host in (*hosts, *self.all_round)}.values())
+        service = service_in(unit)
+        found = [host for host in hosts if host.service == service and self._may_serve(host, unit)]
+        return sorted(found, key=lambda host: self.order[host.name]) if len(found) > 1 else found
+
+    def _may_serve(self, host: HostFacts, unit: str) -> bool:
+        if not self.is_crowded(host):
             return True
-        crowded = 0 < host.room < len(self.units(host))
-        return host.has(unit) and not (loading and crowded)
+        # With calls for more than it holds it loads them in turns, and each look would favour the one that is out.
+        swaps = len(host.calls) > host.room and not host.calls.keys() <= host.resident.keys()
+        return unit in self.loading[host.name] and not swaps
+
+    def is_crowded(self, host: HostFacts) -> bool:
+        return bool(self.loading[host.name]) and 0 < host.room < self.filled(host)
+
+    def is_shared(self, host: HostFacts, unit: str) -> bool:
+        """Whether other units are called there, or are there and waited for."""
+        others = self.units[host.name] - {unit}
+        return any(other in self.wanted or other in host.calls for other in others)
+
+    def waited_for(self, host: HostFacts) -> int:
+        """Jobs that wait for what the host has in memory."""
+        return sum(self.wanted[unit].waiting for unit in host.resident if unit in self.wanted)
 
     def has_slot(self, host: HostFacts, unit: str, limit: int) -> bool:
-        if sum(host.calls.values()) + CALL > self.knobs.host_calls * CALL:
+        if self.called[host.name] + CALL > self.knobs.host_calls * CALL:
             return False
         return host.calls.get(unit, 0) + CALL <= limit * CALL
-
-    def idle_unit(self, host: HostFacts) -> bool:
-        """Whether something there is neither called nor waited for, so that it can make room."""
-        return any(unit not in host.calls and unit not in self.wanted for unit in host.resident)
 
     def rested_ms(self, host: HostFacts) -> float:
         """When its models have stayed for the least residency."""
@@ -181,35 +221,39 @@ def _place_cold(demand: Demand, board: _Board) -> None:
     """Choose a host to load what waits, if one should."""
     unit, knobs = demand.unit, board.knobs
     hosts = board.hosts_for(unit)
-    warm = [host for host in hosts if board.serves(host, unit)]
+    warm = board.serving(unit)
     limit = max(_limits(line, knobs)[0] for line in demand.lines)
     if any(board.has_slot(host, unit, limit) and unit not in host.shunned for host in warm):
         return
-    if any(unit in board.loading[host.name] for host in hosts):
+    if any(unit in board.loading[host.name] for host in board.at.get(unit, ())):
         return  # one load at a time: its end shows whether a second host is needed
-    cold = [host for host in hosts if not host.has(unit) and not board.loading[host.name]]
-    easy = [host for host in cold if not board.is_full(host) or board.idle_unit(host)]
+    # A host that is away or lacks the model would send its jobs on, past all order, to where they push others out.
+    fit = [host for host in hosts if unit not in host.shunned] or hosts
+    cold = [host for host in fit if not host.has(unit) and not board.loading[host.name]]
+    easy = [host for host in cold if not board.is_full(host) or host.name in board.idle]
     if easy:
         spread_ms = demand.since_ms + min(knobs.load_s * 1000, demand.due_ms - demand.since_ms)
         if warm and board.later(spread_ms):
             return
         _load(unit, easy, board)
     elif cold and not board.later(demand.due_ms):
+        # Who has a host already does not push another out, unless far more wait for it.
+        homes = sum(host.has(unit) for host in hosts)
+        cold = [host for host in cold if not homes or demand.waiting > 2 * homes * board.waited_for(host)]
         rested = [host for host in cold if board.rested_ms(host) <= board.now_ms]
         if rested:
             _load(unit, rested, board)
-        else:
+        elif cold:
             board.later(min(board.rested_ms(host) for host in cold))
 
 
 def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
     def cost(host: HostFacts) -> tuple[object, ...]:
-        waited_for = sum(board.wanted[u].waiting for u in host.resident if u in board.wanted)
         # The last resort is the same for all workers, and another one for other units.
         lot = zlib.crc32(f"{unit}@{host.name}".encode())
-        return unit in host.shunned, board.is_full(host), waited_for, sum(host.calls.values()), lot
+        return unit in host.shunned, board.is_full(host), board.waited_for(host), board.called[host.name], lot
 
-    board.loading[min(hosts, key=cost).name].add(unit)
+    board.load(min(hosts, key=cost), unit)
 
 
 def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
@@ -225,13 +269,22 @@ def _row(line: str, board: _Board) -> Row | None:
     unit, knobs = unit_in(line), board.knobs
     calls, shared = _limits(line, knobs)
     hosts = board.hosts_for(unit)
-    at = [host for host in hosts if board.serves(host, unit)] if knobs.by_affinity else hosts
+    at = board.serving(unit) if knobs.by_affinity else hosts
+
+    def at_once(host: HostFacts, most: int) -> int:
+        # Calls that wait for a load would hold slots that other units there can use: one is enough to load it.
+        is_there = host.has_all or unit in host.resident or not knobs.by_affinity
+        return most if is_there or not board.is_shared(host, unit) else 1
+
     places = [
         Place(
-            host=host.name, unit=unit, calls=calls, shared_calls=shared, weight=host.weights.get(unit, 1.0),
+            host=host.name, unit=unit, calls=at_once(host, calls), shared_calls=at_once(host, shared),
+            weight=host.weights.get(unit, 1.0),
             tier=(unit in host.shunned) + (not host.has(unit)), is_cold=not host.has(unit),
         )
         for host in at
+        # Where one is well, none that is not holds a worker up.
+        if unit not in host.shunned or all(unit in other.shunned for other in at)
     ]  # fmt: skip
     if hosts and not places:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,7 @@ PERIOD_S = 2.0
 IDLE_TURNS = 15
 """While there is no work only every so many periods a look is due."""
 KEPT_S = 86_400
+UNLISTED_S = 60.0
 
 
 class Watch:
@@ -43,6 +45,8 @@ class Watch:
         self._is_busy = is_busy
         self._models: dict[str, set[str]] = {}
         """By host, what this worker knows to be in memory."""
+        self._unlisted: dict[tuple[str, str], float] = {}
+        """Models that answered on a host which does not list them, until when that is believed."""
         self._looks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -66,9 +70,23 @@ class Watch:
         if same(model) in known or not self._hosts.loads_models(host):
             return
         known.add(same(model))
-        look = asyncio.create_task(self._look_safely(host), name=f"look at {host}")
+        if (host, same(model)) in self._unlisted:
+            self._unlisted[host, same(model)] = time.monotonic() + UNLISTED_S
+            return
+        look = asyncio.create_task(self._look_for(host, same(model)), name=f"look at {host}")
         self._looks.add(look)
         look.add_done_callback(self._looks.discard)
+
+    def unlisted(self, host: str) -> set[str]:
+        """Models that the host serves without having them in its list: those of a cloud, and other names of models."""
+        now = time.monotonic()
+        self._unlisted = {place: until for place, until in self._unlisted.items() if until > now}
+        return {model for where, model in self._unlisted if where == host}
+
+    async def _look_for(self, host: str, model: str) -> None:
+        sighting = await self._look_safely(host)
+        if sighting is not None and all(resident.model != model for resident in sighting.residents):
+            self._unlisted[host, model] = time.monotonic() + UNLISTED_S
 
     async def _run(self) -> None:
         idle_turns = 0
@@ -88,13 +106,16 @@ class Watch:
         if mine:
             await self._look_safely(host)
 
-    async def _look_safely(self, host: str) -> None:
+    async def _look_safely(self, host: str) -> Sighting | None:
         try:
-            await self._look(host)
+            return await self._look(host)
         except (RedisError, OSError, ArrieroError, TimeoutError) as error:
             log.debug("watch.host_not_seen", host=host, error=type(error).__name__)
+        except Exception:  # such as a client that was closed because its service has left
+            log.warning("watch.host_not_seen", host=host, exc_info=True)
+        return None
 
-    async def _look(self, host: str) -> None:
+    async def _look(self, host: str) -> Sighting:
         async with asyncio.timeout(self._limit_s):
             loaded = await self._hosts.loaded_on(host)
         pipe: Any = self._redis.pipeline(transaction=False)
@@ -106,6 +127,7 @@ class Watch:
         pipe.hset(self._keys.hosts, host, sighting.packed())
         pipe.expire(self._keys.hosts, KEPT_S)
         await pipe.execute()
+        return sighting
 
 
 def residents(loaded: Sequence[LoadedModel]) -> list[Resident]:

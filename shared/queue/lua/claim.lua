@@ -11,6 +11,7 @@
 --@include alarms
 --@include plan
 --@include view
+local MOST_JOBS = 4000 -- of one claim: Lua hands over no more than twice as many values
 local STRIDE = {high = 3, normal = 8, low = 24} -- shares 8:3:1
 
 local worker, seed, want, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -34,7 +35,9 @@ if present > 0 then
   local turns = present > 1 and redis.call('HMGET', root .. 'turns', 'high', 'normal', 'low', 'now') or {}
   local virtual, pass = tonumber(turns[4]) or 0, {}
   for i, class in ipairs(CLASSES) do pass[class] = math.max(tonumber(turns[i]) or 0, virtual) end
+  local total = 0
   for _ = 1, want do
+    if total >= MOST_JOBS then break end
     local best, queue, place
     for _, class in ipairs(CLASSES) do
       if not best or pass[class] < pass[best] then
@@ -45,7 +48,9 @@ if present > 0 then
     if not best then break end
     virtual = pass[best]
     pass[best] = virtual + STRIDE[best]
-    chosen[#chosen + 1] = {queue, take(queue, place, plan, want), place, #chosen + 1}
+    local ids = take(queue, place, plan, want)
+    total = total + #ids
+    chosen[#chosen + 1] = {queue, ids, place, #chosen + 1}
   end
   if present > 1 then redis.call('HSET', root .. 'turns', 'high', pass.high, 'normal', pass.normal, 'low', pass.low, 'now', virtual) end
 end
@@ -105,7 +110,7 @@ local starved = false
 if waiting_jobs('high') + waiting_jobs('normal') + waiting_jobs('low') > 0 then
   local more = false
   for _, class in ipairs(CLASSES) do more = more or next_queue(class, queues[class], plan) end
-  if more then redis.call('ZADD', WAKE, 0, 'w') else starved = true end -- chain wake: another worker takes the rest
+  if more and want > 0 then redis.call('ZADD', WAKE, 0, 'w') else starved = not more end -- chain wake: another worker takes the rest
 end
 write_counts()
 return {wait, (starved or ARGV[7] == '1') and view() or {}, unpack(jobs)}

@@ -29,7 +29,7 @@ items(4, 7, function(i, id, new_id, model, payload, delay, request_id, line)
     if not out[i] then -- guard: what is refused is not stored
       out[i] = accept(new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
         job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl),
-        line ~= '' and line or job[12], job[13] or 1, 'ro', id)
+        line ~= '' and line or line_of(id, job[12]), job[13] or 1, 'ro', id)
       redis.call('HSET', key, 'ra', new_id)
       count('replayed', 1)
       wake = true

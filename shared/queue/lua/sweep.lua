@@ -12,6 +12,7 @@ if not redis.call('SET', root .. 'sweeping', '1', 'NX', 'PX', ARGV[1]) then retu
 local keep, most = tonumber(ARGV[2]) or DEAD_LETTER_MS, tonumber(ARGV[3]) or MAX_DEAD_LETTERS
 redis.call('HSET', LOAD, 'keep', keep) -- for every script that ends a job
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
+adopt()
 ring(500, 0)
 measure()
 trim_dead_letters(keep, most)

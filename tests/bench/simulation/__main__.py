@@ -39,12 +39,13 @@ def acceptance_cases(seeds: range) -> list[tuple[str, str, acceptance.Case]]:
     chosen = [
         (acceptance.DEFAULTS, acceptance.RESIDENCY_S),
         (acceptance.FEASIBLE, acceptance.RESIDENCY_S),
+        (acceptance.PATIENT, acceptance.RESIDENCY_S),
         *((HIGH_FIRST, residency_s) for residency_s in (acceptance.RESIDENCY_S, acceptance.LOAD_S, 0.0)),
     ]
     return plain + [
         (
             POLICIES["affinity"].title,
-            f"{' / '.join(f'{limit_s:g}' for limit_s in limits_s.values())} s, {residency_s:g} s",
+            acceptance.settings(limits_s, residency_s),
             acceptance.run("affinity", seeds, limits_s, residency_s),
         )
         for limits_s, residency_s in chosen

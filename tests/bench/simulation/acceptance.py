@@ -10,7 +10,7 @@ from tests.bench.figures import Spread, spread
 from tests.bench.rows import AFFINITY_JOB_S, PATIENCE_S
 from tests.bench.simulation.model import Fleet, Shard
 from tests.bench.simulation.policies import POLICIES
-from tests.bench.simulation.workloads import Workload, waits_s
+from tests.bench.simulation.workloads import CLASSES, Workload, waits_s
 from worker.scheduling.policy import Knobs
 
 MODELS, LOAD_S, UTILISATION, JOBS = 4, 2.0, 0.7, 500
@@ -21,6 +21,8 @@ LIMITS_S = (2.0, 5.0, 10.0, 15.0, 20.0, 22.5, 25.0, 27.5, 30.0, 40.0, 60.0)
 """Of the sweep."""
 RESIDENCIES_S = (0.0, 2.0, 5.0, 10.0)
 FEASIBLE = dict.fromkeys(Priority, 40.0)
+PATIENT = dict.fromkeys(Priority, 60.0)
+"""Limits that hold."""
 HOST = Fleet(hosts=1, room=1, parallel=1, load_s=LOAD_S)
 WORKLOAD = Workload(rates={f"model-{number}": UTILISATION / JOB_S / MODELS for number in range(MODELS)}, job_s=JOB_S)
 
@@ -42,6 +44,28 @@ class Case:
 def shortest_cycle_s() -> float:
     """The time in which all models can be loaded once and the work of that time be done: n L / (1 - utilisation)."""
     return MODELS * LOAD_S / (1 - UTILISATION)
+
+
+def least_away_s() -> float:
+    """How long a model is away on average, at least, if the host is to keep up: the loads of the others, (n - 1) L, may
+    take no more of its time than the work leaves.
+    """
+    return (MODELS - 1) * LOAD_S / (1 - UTILISATION)
+
+
+def longest_away_s(limits_s: Mapping[Priority, float]) -> tuple[float, Priority]:
+    """How long it may be away on average if no wait is to be longer than the limit of its class and one job: until the
+    next job for it comes, and then so long. The shortest of the classes.
+    """
+    per_second, shares = UTILISATION / JOB_S / MODELS, sum(CLASSES.values())
+    return min(
+        (limits_s[priority] + JOB_S + shares / (share * per_second), priority) for priority, share in CLASSES.items()
+    )
+
+
+def settings(limits_s: Mapping[Priority, float], residency_s: float) -> str:
+    """In the page's words."""
+    return f"{' / '.join(f'{limit_s:g}' for limit_s in limits_s.values())} s, {residency_s:g} s"
 
 
 def run(policy: str, seeds: Sequence[int], limits_s: Mapping[Priority, float], residency_s: float) -> Case:

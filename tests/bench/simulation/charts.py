@@ -113,13 +113,15 @@ def cpu_us_by_kind(costs: Costs) -> dict[str, float]:
     by_what = {cost.what: cost.cpu_us for cost in costs.jobs}
     queue_only = by_what["enqueue, 50 callers"] + by_what["claim, run and settle, 500 at once"]
     chat = by_what["chat, 32 clients"]
-    worst = max(costs.claims, key=lambda cost: (cost.lines, -abs(cost.hosts - 20)))
+    worst = max(costs.claims, key=lambda cost: (cost.lines, cost.classes, -abs(cost.hosts - 20)))
     alone = by_what["chat, 1 client"]
     return {
         "queue only, calls shared by many jobs": queue_only,
         "chats, 32 clients": chat,
         "chats, one at a time": alone,
-        f"chats, each claimed alone from {worst.lines} lines, with a view": chat + worst.claim_us + worst.view_us,
+        f"chats, each claimed alone from {worst.lines} lines of {worst.classes} classes, with a view": chat
+        + worst.claim_us
+        + worst.view_us,
     }
 
 

@@ -39,15 +39,13 @@ class Case:
     by: str
 
 
-POLICY_CASES = tuple(Case(policy=policy, shards=20, by="tenant") for policy in ("fifo", "classes", "affinity", "lean"))
+POLICY_CASES = tuple(Case(policy=policy, shards=20, by="tenant") for policy in ("fifo", "classes", "affinity"))
 SHARDING_CASES = (
     Case(policy="affinity", shards=50, by="tenant"),
-    Case(policy="lean", shards=50, by="tenant"),
     Case(policy="fifo", shards=50, by="model"),
     Case(policy="affinity", shards=50, by="model"),
-    Case(policy="lean", shards=50, by="model"),
 )
-CASES = tuple(dict.fromkeys((*POLICY_CASES, *SHARDING_CASES)))
+CASES = (*POLICY_CASES, *SHARDING_CASES)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from worker.scheduling.policy import HostFacts, Knobs, decide
 HOSTS, LINES = (4, 20, 50), (10, 50, 100)
 ROOM, NOW_MS = 3, 1_000_000
 TURNS, CLAIMS = 40, 300
+CLASSES: tuple[tuple[Priority, ...], ...] = ((Priority.NORMAL,), tuple(Priority))
+"""Of the jobs that wait while claims are measured: a claim looks at its lines in each class that has some."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -38,10 +40,14 @@ class PlanCost:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ClaimCost:
-    """Redis' time for one claim of one job, and for one that starts nothing and brings a view, microseconds."""
+    """Redis' time for one claim of one job, and for one that starts nothing and brings a view, microseconds.
+
+    `classes`: how many of them have jobs waiting in each line.
+    """
 
     hosts: int
     lines: int
+    classes: int
     claim_us: float
     view_us: float
     view_bytes: float
@@ -80,12 +86,14 @@ def _state(hosts: int, lines: int) -> tuple[list[HostFacts], list[WaitingLine]]:
     ]
 
 
-async def claim_cost(redis: BenchRedis, hosts: int, lines: int) -> ClaimCost:
+async def claim_cost(redis: BenchRedis, hosts: int, lines: int, classes: Sequence[Priority]) -> ClaimCost:
     """Of claims with a plan in which each line has three places."""
     client = await QueueClient.connect(BaseServiceSettings(redis_url=redis.url))
     names = [f"host-{number}" for number in range(hosts)]
     models = [f"model-{number}" for number in range(lines)]
-    jobs = [_job(models[number % len(models)]) for number in range(CLAIMS + 2 * len(models))]
+    jobs = [
+        _job(models[number % len(models)], priority) for priority in classes for number in range(CLAIMS + 2 * lines)
+    ]
     for first in range(0, len(jobs), 100):
         refused = [each for each in await client.enqueue_many(jobs[first : first + 100]) if type(each) is not Accepted]
         if refused:
@@ -96,12 +104,14 @@ async def claim_cost(redis: BenchRedis, hosts: int, lines: int) -> ClaimCost:
     claim_us, _ = await _time(redis, scripts, plan, "")
     view_us, view_bytes = await _time(redis, scripts, nothing, "1")
     await client.aclose()
-    return ClaimCost(hosts=hosts, lines=len(models), claim_us=claim_us, view_us=view_us, view_bytes=view_bytes)
+    return ClaimCost(
+        hosts=hosts, lines=lines, classes=len(classes), claim_us=claim_us, view_us=view_us, view_bytes=view_bytes
+    )
 
 
-def _job(model: str) -> NewJob:
+def _job(model: str, priority: Priority) -> NewJob:
     request = ChatRequest(model=model, messages=[Message(role="user", content="x" * 256)])
-    return NewJob(kind=Kind.CHAT, model=model, request=request, timeout_s=3600.0)
+    return NewJob(kind=Kind.CHAT, model=model, priority=priority, request=request, timeout_s=3600.0)
 
 
 def _row(line: str, hosts: Sequence[str], number: int) -> Row:
@@ -129,8 +139,9 @@ def claim_costs(redis: BenchRedis) -> list[ClaimCost]:
     found = []
     for hosts in HOSTS:
         for lines in LINES[:2]:
-            redis.clear()
-            found.append(asyncio.run(claim_cost(redis, hosts, lines)))
+            for classes in CLASSES:
+                redis.clear()
+                found.append(asyncio.run(claim_cost(redis, hosts, lines, classes)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The ways of scheduling that are compared: two that do not look at models, the worker's own, and a change to it."""
+"""The ways of scheduling that are compared: two that do not look at models, and the worker's own."""
 
 from __future__ import annotations
 
@@ -42,24 +42,6 @@ def _warm_first(
     return decide(lines, known, hosts, now_ms, replace(knobs, by_affinity=False))
 
 
-def _lean(
-    lines: Sequence[WaitingLine], known: Collection[str], hosts: Sequence[HostFacts], now_ms: float, knobs: Knobs
-) -> Decision:
-    """The worker's policy, but a model that is not in memory yet gets one call: the others wait in the queue."""
-    decision, resident = decide(lines, known, hosts, now_ms, knobs), {host.name: host.resident for host in hosts}
-    rows = [
-        replace(
-            row,
-            places=[
-                place if place.unit in resident[place.host] else replace(place, calls=1, shared_calls=1)
-                for place in row.places
-            ],
-        )
-        for row in decision.rows
-    ]
-    return replace(decision, rows=rows)
-
-
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Policy:
     """`new` gives the decision for one shard."""
@@ -77,8 +59,6 @@ POLICIES: dict[str, Policy] = {
         Policy(name="classes", title="classes, blind to models", new=Blind),
         Policy(name="warm-first", title="classes, a warm host first", new=lambda: _warm_first),
         Policy(name="affinity", title="model affinity", new=lambda: decide),
-        Policy(name="lean", title="model affinity, one call until a model is loaded", new=lambda: _lean),
     )
 }
-"""`warm-first` is ENABLE_GPU_OPTIMIZATION=false: order by class, and of the free hosts one that has the model. `lean`
-is not built: it is here to see what it would be worth."""
+"""`warm-first` is ENABLE_GPU_OPTIMIZATION=false: order by class, and of the free hosts one that has the model."""

@@ -177,6 +177,24 @@ async def a_slot_moves_with_its_job(on: Stage) -> None:
     same(await on.calls(), {})
 
 
+async def jobs_of_a_release_without_lines_go_on(on: Stage) -> None:
+    for n, job_id in enumerate(("waits", "over", "runs", "cancelled"), start=1):
+        await on.enqueue(job_id, timeout=60_000)
+        await on.redis.hdel(on.keys.record(job_id), "l")  # type: ignore[misc]  # redis-py 5 types it as either
+        await on.redis.zrem(on.keys.line("normal", "t:m"), job_id)
+        if job_id != "runs":
+            await on.redis.zadd(f"{on.keys.root}ready:normal", {job_id: n})
+    await on.redis.delete(on.keys.lines("normal"), on.keys.depth)
+    await on.redis.hset(on.keys.record("runs"), mapping={"s": "running", "tok": "t", "w": "old", "n": 1, "sa": 0})  # type: ignore[misc]  # redis-py 5
+    await on.redis.zadd(on.keys.alarms, {"runs": 0})
+    await on.redis.hset(on.keys.record("over"), "s", "succeeded")  # type: ignore[misc]  # redis-py 5
+    same(await on.cancel("cancelled"), "cancelled")
+    await on.sweep()
+    same(await on.redis.zcard(on.keys.line("normal", "t:m")), 2)
+    same(sorted(run.id for run in await on.take(9)), ["runs", "waits"])
+    same(await on.redis.zrange(f"{on.keys.root}ready:normal", 0, -1), [])
+
+
 async def cost_moves_a_tenant_back(on: Stage) -> None:
     for job_id in "123":
         await on.enqueue(f"big{job_id}", tenant="big", cost=5)
@@ -197,5 +215,6 @@ SLOT_STORIES = (
     the_jobs_of_a_batch_share_a_call,
     a_batch_waits_to_fill_only_behind_others,
     a_slot_moves_with_its_job,
+    jobs_of_a_release_without_lines_go_on,
     cost_moves_a_tenant_back,
 )

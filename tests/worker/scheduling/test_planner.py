@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from shared.jobs import Priority
 from shared.queue.client import QueueClient
-from shared.queue.plans import View
+from shared.queue.plans import CALL, View, WaitingLine
 from shared.queue.sightings import Resident, Sighting
 from shared.usage.estimates import Estimates, Tally
 from tests.shared.queue.rig import chat, claim, queue_client
 from tests.worker.scripted_backend import ScriptedBackend
 from worker.hosts import Hosts
-from worker.scheduling.planner import ModelPlanner, capacity_of
+from worker.scheduling.planner import LONGEST_LOAD_S, ModelPlanner, capacity_of
 from worker.scheduling.policy import Knobs
 
 FAST, SLOW = "fast:1", "slow:1"
@@ -56,3 +57,23 @@ def test_what_a_worker_gives_its_hosts_is_told() -> None:
     told = capacity_of(Knobs(host_calls=8, unit_calls=4, embedding_calls=2, reserved=1, batch=10), names)
     assert (told.hosts, told.host_calls, told.unit_calls, told.embedding_calls) == ([FAST, SLOW], 8, 4, 2)
     assert (told.reserved, told.batch, told.patience_s["high"]) == (1, 10, 2.0)
+
+
+NOW_S = 1_000.0
+
+
+def starts(planner: ModelPlanner, at_s: float) -> bool:
+    """Whether, while a host that never shows it is called for one model all the time, another one may start there."""
+    now_ms = int(at_s * 1000)
+    waiting = [WaitingLine(Priority.NORMAL, "t:other", 1, int(NOW_S * 1000))]
+    seen = Sighting(at=at_s, room=1, residents=[Resident("other")]).packed()
+    planner.see(View(now_ms, waiting, {FAST: CALL, f"{FAST}|elsewhere-cloud": CALL}, {FAST: seen}, {}))
+    return b"t:other" in planner.packed()
+
+
+@pytest.mark.req("S1-33")
+def test_a_model_that_never_shows_in_memory_does_not_hold_up_others_for_ever() -> None:
+    planner = ModelPlanner(Hosts([ScriptedBackend(name=FAST)], probe_timeout_s=1.0), KNOBS)
+    assert not starts(planner, NOW_S), "it may be loading, and push the other one out"
+    assert not starts(planner, NOW_S + LONGEST_LOAD_S)
+    assert starts(planner, NOW_S + LONGEST_LOAD_S + 1)

@@ -85,10 +85,32 @@ def test_of_several_that_wait_too_long_the_one_due_first_is_loaded() -> None:
 
 
 def test_while_a_model_is_loaded_where_it_pushes_others_out_they_wait() -> None:
-    loading = host("h1", "b", calls={"a": 1, "b": 1}, room=1)
+    loading = host("h1", "b", calls={"a": 1}, room=1)
     assert where(plan(line("a"), line("b"), on=(loading,))) == {"t:a": ["h1"]}
     roomy = host("h1", "b", calls={"a": 1, "b": 1}, room=2)
     assert where(plan(line("a"), line("b"), on=(roomy,))) == {"t:a": ["h1"], "t:b": ["h1"]}
+
+
+def test_calls_for_more_models_than_a_memory_holds_end_before_others_start() -> None:
+    both = host("h1", "b", calls={"a": 1, "b": 1}, room=1)
+    assert where(plan(line("a", waits_s=99), line("b", waits_s=99), on=(both,))) == {}
+
+
+def test_a_host_that_cannot_serve_a_model_is_no_reason_to_leave_the_others() -> None:
+    """Its jobs would be sent on from there to the host that can, and push out what is used there."""
+    shunned = host("h2", shunned=("a", "b"))
+    busy = host("h1", "b", calls={"b": 1}, room=1)
+    assert where(plan(line("a"), line("b"), on=(busy, shunned))) == {"t:b": ["h1"]}
+    assert where(plan(line("a", waits_s=20), line("b"), on=(busy, shunned))) == {"t:a": ["h1"]}
+    assert where(plan(line("a"), on=(shunned,))) == {"t:a": ["h2"]}, (
+        "where there is no other, its run says what is wrong"
+    )
+
+
+@pytest.mark.parametrize(("beside", "calls"), [({"b": 1}, 1), ({}, 2)])
+def test_one_call_loads_a_model_where_others_can_use_the_slots(beside: dict[str, int], calls: int) -> None:
+    [row] = [row for row in plan(line("a"), on=(host("h1", "b", calls=beside),)).rows if row.line == "t:a"]
+    assert (row.places[0].calls, row.places[0].is_cold) == (calls, True)
 
 
 def test_a_second_host_is_used_once_a_job_has_waited_as_long_as_a_load_takes() -> None:
@@ -99,13 +121,20 @@ def test_a_second_host_is_used_once_a_job_has_waited_as_long_as_a_load_takes() -
     assert where(plan(line("a", waits_s=5), on=(full, idle))) == {"t:a": ["h1", "h2"]}
 
 
-def test_a_host_that_lacks_the_model_or_is_broken_comes_last() -> None:
-    hosts = (host("h1", "a", shunned=("a",)), host("h2", "a"))
-    [row] = plan(line("a"), on=hosts).rows
-    assert [(place.host, place.tier) for place in row.places] == [("h1", 1), ("h2", 0)]
-    assert where(plan(line("a"), on=(hosts[0], host("h3")))) == {"t:a": ["h1", "h3"]} or where(
-        plan(line("a", waits_s=9), on=(hosts[0], host("h3")))
-    ) == {"t:a": ["h1", "h3"]}
+def test_a_host_that_lacks_the_model_or_is_broken_is_asked_only_where_no_other_has_it() -> None:
+    broken = host("h1", "a", shunned=("a",))
+    assert where(plan(line("a"), on=(broken, host("h2", "a")))) == {"t:a": ["h2"]}
+    assert where(plan(line("a"), on=(broken,))) == {"t:a": ["h1"]}
+    assert where(plan(line("a", waits_s=9), on=(broken, host("h3")))) == {"t:a": ["h3"]}
+
+
+def test_hosts_do_not_take_each_others_models_away() -> None:
+    """Two models, each on a host of its own, both with more work than that."""
+    hosts = (host("h1", "a", calls={"a": 2}, room=1), host("h2", "b", calls={"b": 2}, room=1))
+    even = plan(line("a", waits_s=30, jobs=50), line("b", waits_s=30, jobs=50), on=hosts)
+    assert where(even) == {"t:a": ["h1"], "t:b": ["h2"]}
+    uneven = plan(line("a", waits_s=30, jobs=500), line("b", waits_s=30, jobs=5), on=hosts)
+    assert where(uneven)["t:a"] == ["h1", "h2"] and "t:b" not in where(uneven)
 
 
 def test_another_context_is_another_unit() -> None:

@@ -8,6 +8,13 @@ local function lines(class) return root .. 'lines:' .. class end -- line -> tag 
 local function tags(class) return root .. 'tags:' .. class end
 local known_tags = {}
 
+-- line_of: the line of a job; one of a release without lines has none in its record.
+local function line_of(id, line)
+  if line then return line end
+  local job = redis.call('HMGET', record(id), 'k', 'm')
+  return (job[1] == 'embedding' and 'e:' or 't:') .. string.gsub(string.lower(job[2]), ':latest$', '')
+end
+
 -- waiting_jobs: how many wait in a class now.
 local depth
 local function waiting_jobs(class)
@@ -79,6 +86,7 @@ end
 
 -- leave: a waiting job goes out of its line without having been started.
 local function leave(class, line, id)
+  line = line_of(id, line)
   deepen(class, -redis.call('ZREM', line_key(class, line), id))
   head_changed(class, line)
 end

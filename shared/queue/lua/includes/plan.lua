@@ -29,12 +29,15 @@ local function read_plan(packed)
   end
   local plan = {rows = rows, room = {}, used = {}, loads = {}}
   for _, host in ipairs(hosts) do plan.room[host[1]] = host[2] * CALL end
-  for i, calls in ipairs(#fields > 0 and redis.call('HMGET', SLOTS, unpack(fields)) or {}) do plan.used[fields[i]] = tonumber(calls) or 0 end
+  for first = 1, #fields, 1000 do
+    local known = redis.call('HMGET', SLOTS, unpack(fields, first, math.min(first + 999, #fields)))
+    for i, calls in ipairs(known) do plan.used[fields[first + i - 1]] = tonumber(calls) or 0 end
+  end
   for i, tenure in ipairs(#hosts > 0 and redis.call('HMGET', TENURES, unpack(fields, 1, #hosts)) or {}) do
     if (tonumber(tenure) or 0) ~= hosts[i][3] then plan.room[hosts[i][1]] = 0 end -- guard: an old plan starts no calls
   end
   plan.queues = function(class)
-    if #names == 0 then return {} end
+    if #names == 0 or waiting_jobs(class) == 0 then return {} end
     local found = {}
     for i, head in ipairs(redis.call('ZMSCORE', lines(class), unpack(names))) do
       if head then found[#found + 1] = {class = class, line = names[i], row = rows[i], head = tonumber(head), taken = 0} end
@@ -98,7 +101,7 @@ end
 -- take: the ids of a line's next call. `most` is how many jobs the claim may still need at most.
 local function take(queue, place, plan, most)
   local batch = place and queue.row[2] or 1
-  if not queue.read then ids_of(queue, most * batch + 1) end
+  if not queue.read then ids_of(queue, math.min(most * batch, 1000) + 1) end
   local ids, call = ids_of(queue, batch + 1), {}
   for i = queue.taken + 1, math.min(queue.taken + batch, #ids) do call[#call + 1] = ids[i] end
   queue.taken = queue.taken + #call

@@ -2,7 +2,7 @@
 local function requeue(id, from, deadline, tag, ...)
   if not move(record(id), from, 'queued', 'tok', '', ...) then return false end
   local at = redis.call('HMGET', record(id), 'c', 'l')
-  join(at[1], at[2], id, tag)
+  join(at[1], line_of(id, at[2]), id, tag)
   redis.call('ZADD', ALARMS, deadline, id)
   redis.call('ZADD', WAKE, 0, 'w')
   return true

@@ -22,6 +22,19 @@ local function measure()
   end
 end
 
+-- adopt: jobs of a release that had one line a class join those of theirs.
+local function adopt()
+  for _, class in ipairs(CLASSES) do
+    local jobs = redis.call('ZPOPMIN', root .. 'ready:' .. class, 500)
+    for i = 1, #jobs, 2 do
+      if redis.call('HGET', record(jobs[i]), 's') == 'queued' then -- guard: who has ended since waits no more
+        join(class, line_of(jobs[i], false), jobs[i], jobs[i + 1])
+      end
+    end
+    if #jobs > 0 then redis.call('ZADD', WAKE, 0, 'w') end
+  end
+end
+
 -- settle_accounts: with nothing unfinished, nothing is held. Mends what jobs left behind that vanished unended (all workers and gateways away for longer
 -- than their deadline and retention). Call it once the changes of this call are written.
 local function settle_accounts()
