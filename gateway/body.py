@@ -40,7 +40,8 @@ async def read_body(request: web.Request) -> bytes:
     """The raw body. Raises PayloadTooLarge, RequestTimeout, BadRequest for a body that breaks off."""
     settings = request.app[SERVICES].settings
     limit = settings.max_body_bytes
-    if request.content_length is not None and request.content_length > limit:
+    announced = request.content_length
+    if announced is not None and announced > limit:
         raise _too_large(limit)
     content = request.content
     if content.is_eof():

@@ -26,6 +26,7 @@ log = logger("catalogue")
 FRESH_FOR_S = 5.0
 CLOUD_FRESH_FOR_S = 300.0
 """Somebody else's servers are asked less often; what they offer changes slowly."""
+LOOK_EVERY_S = 0.25
 HOST_LIMIT_S = 2.0
 
 
@@ -83,6 +84,7 @@ class Catalogue:
         self._default = default
         self._services: tuple[ServiceConfig, ...] = ()
         self._shelves: dict[str, _Shelf] = {}
+        self._looked_at = float("-inf")
         self.revision = 0
         """Grows with every reading, and with every change of the services."""
         self._together: tuple[int, str, Listing] = (-1, "", Listing())
@@ -99,6 +101,17 @@ class Catalogue:
             awaited = [(shelf.renewal(), wait or not shelf.is_read) for shelf in stale]
             await asyncio.gather(*(asyncio.shield(renewal) for renewal, is_needed in awaited if is_needed))
         return self._all()
+
+    def freshen(self) -> None:
+        """Have old lists renewed behind the caller's back, and wait for none. For every request: looks four times a
+        second at most."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        for shelf in self._follow().values():
+            if shelf.is_stale(now):
+                shelf.renewal()
 
     def listing_of(self, service: str) -> Listing:
         """What is known of one service's models now; nothing is asked."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+import dataclasses
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
+from msgspec import structs
 from prometheus_client import Counter
 
 from gateway.catalogue import Catalogue
 from gateway.classifier import Task, facts_of, task_of
 from gateway.metrics import GatewayMetrics
-from gateway.routing import Reason, decide
+from gateway.routing import BY_NAME, Reason, decide, stays_home
 from gateway.routing_inputs import Ask, Place, Role, RoutingPolicy, World, is_auto
 from shared.errors import ArrieroError, BackendError, ModelNotFound
 from shared.routes import Candidate, Route
@@ -23,6 +23,8 @@ from shared.services.settings import OLLAMA
 from shared.wire.canonical import EmbeddingRequest, Request
 
 ReadLoaded = Callable[[], Awaitable[Sequence[Candidate]]]
+MOST_KEPT = 1000
+"""Decisions kept at a time: callers may spell one name in many ways."""
 
 
 class Router:
@@ -50,6 +52,8 @@ class Router:
         # What the world was made from; it is made anew when one of these is another.
         self._seen: tuple[object, ...] = ()
         self._world = World({})
+        # What was decided for a name in this world.
+        self._kept: dict[Hashable, Route] = {}
         # Finding a labelled child anew for every request costs more than counting it.
         self._counters: dict[str, dict[str, Counter]] = {}
 
@@ -61,20 +65,40 @@ class Router:
 
     async def explain(self, ask: Ask) -> Route:
         """The route that such a request would take. Raises what `decide` raises."""
-        route = await self._decide(ask)
+        try:
+            route = self._at_once(ask)
+        except ArrieroError:
+            route = None
+        if route is None:
+            return self._shown(ask, await self._decide_anew(ask))
+        self._catalogue.freshen()
+        return route
+
+    def _at_once(self, ask: Ask) -> Route | None:
+        """The route by what is known now, None where that would be a guess. Raises what `decide` raises."""
+        world = self.world()
+        private = stays_home(ask, world, self._policy)
+        # All that counts of a request, where its name decides.
+        terms = (ask.name, ask.service, private, ask.is_fixed, type(ask.request))
+        kept = self._kept.get(terms)
+        if kept is not None:
+            return kept
+        route = decide(ask, world, self._policy, private=private)
+        if not _is_known(route.candidates[0], world):
+            return None
+        route = self._shown(ask, route)
+        if route.reason in BY_NAME and len(self._kept) < MOST_KEPT:
+            self._kept[terms] = route
+        return route
+
+    def _shown(self, ask: Ask, route: Route) -> Route:
+        """The route with the name that answers are to call the model by."""
         first = route.candidates[0]
         shown = first.qualified if self._shows_qualified else "" if is_auto(ask.name) else ask.name
         # Most ask by the very name that the model has there.
-        return route if shown in ("", first.model) else replace(route, shown_as=shown)
+        return route if shown in ("", first.model) else structs.replace(route, shown_as=shown)
 
-    async def _decide(self, ask: Ask) -> Route:
-        world = self.world()
-        route: Route | None = None
-        with contextlib.suppress(ArrieroError):
-            route = decide(ask, world, self._policy)
-        if route is not None and _is_known(route.candidates[0], world):
-            await self._catalogue.listing()  # renewed behind our back if it is old
-            return route
+    async def _decide_anew(self, ask: Ask) -> Route:
         # It may have been installed a moment ago, so a refusal, or a guess, needs a fresh list.
         await self._catalogue.listing(wait=True)
         world = self.world()
@@ -83,7 +107,7 @@ class Router:
         except ModelNotFound:
             if not self._policy.first_loaded or ask.is_fixed:
                 raise
-            return decide(ask, replace(world, loaded=await self._in_memory()), self._policy)
+            return decide(ask, dataclasses.replace(world, loaded=await self._in_memory()), self._policy)
 
     def task_of(self, request: Request) -> Task | None:
         """What `auto` takes the request for; None: it chooses no model for such."""
@@ -92,8 +116,8 @@ class Router:
         return task_of(facts_of(request), self._policy.vocabulary)
 
     def is_local(self, route: Route) -> bool:
-        """Whether the first to try is a machine of ours."""
-        place = self.world().places.get(route.candidates[0].service)
+        """Whether the first to try is a machine of ours, as it was when the last route was made."""
+        place = self._world.places.get(route.candidates[0].service)
         return place is not None and place.is_local
 
     def world(self) -> World:
@@ -102,6 +126,7 @@ class Router:
         seen = (registry.version, registry.default_service, registry.off, catalogue.revision)
         if seen != self._seen:
             self._seen = seen
+            self._kept = {}
             off = {
                 name: f"The service {name} is off: set {preset.key_variable}."
                 for name, preset in PRESETS.items()

@@ -75,18 +75,32 @@ ROLES: Mapping[Task, tuple[Role, ...]] = {
 """Who is asked for a task, in order."""
 
 
-def decide(ask: Ask, world: World, policy: RoutingPolicy) -> Route:
-    """Where the request may go. Raises ModelNotFound, ServiceNotConfigured, PrivateRequest, BackendUnreachable (nobody
-    is known to have the model, and a service does not say), BadRequest for a name that cannot be followed."""
+BY_NAME = frozenset({Reason.NAMED, Reason.DEFAULT, Reason.FOUND})
+"""Why a route holds for all requests for that name of one kind and the same privacy, whatever else they say."""
+
+
+def stays_home(ask: Ask, world: World, policy: RoutingPolicy) -> bool:
+    """Whether the request is private: the caller says so, or its words do. Raises what `parse` raises."""
+    if ask.is_private or policy.detection == "off":
+        return ask.is_private
+    if policy.detection == "auto" and not is_auto(parse(ask.name, world.places, ask.service).model):
+        return False
+    return is_private(ask.request, policy.vocabulary)
+
+
+def decide(ask: Ask, world: World, policy: RoutingPolicy, *, private: bool | None = None) -> Route:
+    """Where the request may go. `private`: what `stays_home` says of it, if it was asked already.
+
+    Raises ModelNotFound, ServiceNotConfigured, PrivateRequest, BackendUnreachable (nobody is known to have the model,
+    and a service does not say), BadRequest for a name that cannot be followed."""
     name = parse(ask.name, world.places, ask.service)
     if ask.service and name.service != ask.service:
         raise conflicting_services(name.service, ask.service)
     wants_auto = is_auto(name.model)
     if wants_auto and isinstance(ask.request, EmbeddingRequest):
         raise names_no_model()
-    private = ask.is_private
-    if not private and (policy.detection == "all" or (policy.detection == "auto" and wants_auto)):
-        private = is_private(ask.request, policy.vocabulary)
+    if private is None:
+        private = stays_home(ask, world, policy)
     if name.service:
         return _named(name, wants_auto, private, world, policy)
     if wants_auto:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
+from msgspec import Struct
+
 from gateway.catalogue import canonical_name
 from gateway.classifier import Vocabulary
 from gateway.routing_errors import Offer
@@ -105,8 +107,7 @@ class RoutingPolicy:
     allowed: Collection[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Struct, frozen=True, kw_only=True):
     """What a caller wants. `service`: named beside the model, empty for none; `is_private`: the caller says so."""
 
     name: str

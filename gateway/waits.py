@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
+from msgspec import Struct
+
 from shared.jobs import Priority
 from shared.queue.fleet import Fleet, Standing
 from shared.queue.lines import HOME, TEXTS, service_in, takes_batches, unit_in
@@ -36,8 +38,7 @@ class Reason(StrEnum):
     WORKER = "no_worker"
 
 
-@dataclass(slots=True, frozen=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """What a client is told while its job has not begun. `position` is None once it has a slot, `wait_s` when nothing
     is known. `host`: where its model is being loaded.
     """

@@ -6,8 +6,9 @@ The table `MOVES` is the only statement of which state follows which; the Lua sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from shared.errors import ErrorRecord
 from shared.random_ids import RandomHex
@@ -89,8 +90,7 @@ def shown_model(model: str, route: Route | None) -> str:
     return model if route is None else route.shown_as or model
 
 
-@dataclass(slots=True, kw_only=True)
-class NewJob:
+class NewJob(Struct, kw_only=True):
     """What a gateway hands to `QueueClient.enqueue`."""
 
     kind: Kind
@@ -116,7 +116,7 @@ class NewJob:
     """The gateway whose inbox gets the job's events; empty: nobody waits."""
     request_id: str = ""
     """Correlation id of the HTTP request."""
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = {}
     fingerprint: str = ""
     """Hash of the request body, to tell a replayed Idempotency-Key from a misused one."""
     route: Route | None = None
@@ -136,8 +136,7 @@ class NewJob:
         return shown_model(self.model, self.route)
 
 
-@dataclass(slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, kw_only=True):
     """One run of a job. Times are Unix seconds by Redis' clock, `first_token_at` by the worker's offset from it."""
 
     number: int
@@ -152,8 +151,7 @@ class Attempt:
     error: ErrorRecord | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class JobRecord:
+class JobRecord(Struct, kw_only=True):
     """A job as Redis holds it, decoded. `result` is the canonical answer in msgpack, present once succeeded."""
 
     id: str
@@ -170,8 +168,8 @@ class JobRecord:
     ended_at: float | None = None
     failures: int = 0
     crashes: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
+    attempts: list[Attempt] = []
+    metadata: dict[str, str] = {}
     request_id: str = ""
     route: Route | None = None
     """Where it may run, as its gateway decided."""

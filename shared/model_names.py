@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 
+@lru_cache(maxsize=1024)
 def same(model: str) -> str:
     """What two spellings of one model's name have in common: Ollama ignores case, and means `:latest` by no tag."""
     return model.strip().lower().removesuffix(":latest")

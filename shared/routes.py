@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True, frozen=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A model at a service, under the name it has there."""
 
     service: str
@@ -18,8 +17,7 @@ class Candidate:
         return f"{self.service}~{self.model}"
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The places in the order to try, at least one. `reason` is one word of a closed set, for headers and metrics."""
 
     candidates: tuple[Candidate, ...]

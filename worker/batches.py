@@ -7,12 +7,14 @@ it, the batch is halved until the input that it does not take fails alone.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import msgspec
+from msgspec import structs
 
 from shared.backends.base import Backend, CallTimeouts
 from shared.backends.watch import timed_out
@@ -57,7 +59,7 @@ class EmbeddingBatches:
         """This job's share of the call that it is part of. Raises what the call raises."""
         gathering = self._gatherings.setdefault(batch, _Gathering())
         # Where it failed before decides where it goes now.
-        key = _alike(replace(_asked(trip), inputs=[])), trip.itinerary, trip.job.local_only, tuple(trip.failed)
+        key = _alike(structs.replace(_asked(trip), inputs=[])), trip.itinerary, trip.job.local_only, tuple(trip.failed)
         group = gathering.groups.get(key)
         if group is None:
             group = gathering.groups[key] = _Group()
@@ -118,8 +120,8 @@ def _together(members: Sequence[Trip]) -> Trip:
     inputs = [text for trip in members for text in _asked(trip).inputs]
     names = ",".join(trip.job.id for trip in members) if len(members) <= MOST_NAMED else first.job.id
     return Trip(
-        job=first.job, request=replace(_asked(first), inputs=inputs), kind=first.kind, itinerary=first.itinerary,
-        failed=list(first.failed), request_id=names,
+        job=first.job, request=structs.replace(_asked(first), inputs=inputs), kind=first.kind,
+        itinerary=first.itinerary, failed=list(first.failed), request_id=names,
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def _shares(members: Sequence[Trip], answer: EmbeddingAnswer) -> list[EmbeddingA
         count = len(_asked(trip).inputs)
         upto = tokens * sum(lengths[: n + 1]) // total
         usage = Usage(prompt_tokens=upto - told)
-        shares.append(replace(answer, vectors=answer.vectors[done : done + count], usage=usage))
+        shares.append(structs.replace(answer, vectors=answer.vectors[done : done + count], usage=usage))
         done, told = done + count, upto
     return shares
 
@@ -161,8 +163,8 @@ async def embed(
         if left_s <= 0:
             raise timed_out("total", timeouts.total_s)
         part = await backend.embed(
-            replace(request, inputs=inputs[start : start + INPUTS_A_CALL]), request_id=request_id,
-            timeouts=replace(timeouts, total_s=left_s),
+            structs.replace(request, inputs=inputs[start : start + INPUTS_A_CALL]), request_id=request_id,
+            timeouts=dataclasses.replace(timeouts, total_s=left_s),
         )  # fmt: skip
         whole = part if whole is None else _joined(whole, part)
     assert whole is not None

@@ -11,9 +11,12 @@ orders to load it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from shared.backends.base import CallTimeouts
 from shared.errors import ArrieroError, BackendMisconfigured, BackendRejected
@@ -161,7 +164,7 @@ def simplified(request: Request, model: str, policy: FallbackPolicy, capabilitie
     """The request for a fallback model with these known capabilities."""
     match request:
         case ChatRequest():
-            return replace(
+            return structs.replace(
                 request,
                 model=model,
                 sampling=_smaller(request.sampling, _prompt_bytes(request), policy),
@@ -170,7 +173,7 @@ def simplified(request: Request, model: str, policy: FallbackPolicy, capabilitie
             )
         case CompletionRequest():
             size = sum(len(text.encode()) for text in (request.system, request.prompt, request.suffix))
-            return replace(
+            return structs.replace(
                 request,
                 model=model,
                 sampling=_smaller(request.sampling, size, policy),
@@ -193,7 +196,7 @@ def _smaller(sampling: Sampling, prompt_bytes: int, policy: FallbackPolicy) -> S
     if isinstance(asked, int):
         context = min(asked, context)
     options = {name: value for name, value in sampling.options.items() if name != "num_predict"}
-    return replace(sampling, max_tokens=output, options=options | {"num_ctx": context})
+    return structs.replace(sampling, max_tokens=output, options=options | {"num_ctx": context})
 
 
 def limits(timeouts: CallTimeouts, left_s: float, policy: FallbackPolicy, *, is_fallback: bool, is_last: bool,
@@ -209,4 +212,4 @@ def limits(timeouts: CallTimeouts, left_s: float, policy: FallbackPolicy, *, is_
         total = min(total, policy.timeout_s)
     if not is_last:
         first_byte = min(first_byte, left_s * FIRST_BYTE_SHARE)
-    return replace(timeouts, total_s=total, first_byte_s=min(first_byte, total))
+    return dataclasses.replace(timeouts, total_s=total, first_byte_s=min(first_byte, total))

@@ -8,7 +8,8 @@ may send after that line is not part of the answer.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from shared.backends import ollama_answers, ollama_import, ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo

@@ -7,9 +7,11 @@ said why it ended, or sent the end mark.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from urllib.parse import urlsplit
+
+from msgspec import structs
 
 from shared.backends import openai_compatible_models
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
@@ -168,7 +170,7 @@ class OpenAICompatibleBackend:
             answer = await call.body(EMBEDDING_BASE_BYTES + EMBEDDING_VECTOR_BYTES * len(request.inputs))
         finally:
             call.close()
-        return replace(read_embedding(answer, request), backend=self.name)
+        return structs.replace(read_embedding(answer, request), backend=self.name)
 
     # --- questions
     async def models(self) -> list[ModelInfo]:
@@ -238,7 +240,7 @@ class OpenAICompatibleBackend:
         raise classify(call.status, text, endpoint=path, model=model, headers=call.headers, secret=self._service.key)
 
     def _limited(self, timeouts: CallTimeouts) -> CallTimeouts:
-        return replace(timeouts, first_byte_s=min(timeouts.first_byte_s, self._service.long_timeout_sec))
+        return dataclasses.replace(timeouts, first_byte_s=min(timeouts.first_byte_s, self._service.long_timeout_sec))
 
 
 async def _nothing() -> AsyncGenerator[Delta | Finish, None]:

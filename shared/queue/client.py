@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
@@ -49,8 +50,7 @@ LIST_SCAN_LIMIT = 2000
 """How many records one page of a filtered list looks at."""
 
 
-@dataclass(slots=True)
-class Accepted:
+class Accepted(Struct):
     """The queue has the job. `duplicate`: it had it already, from the same body.
 
     Of a new one, `standing` is its place in line and `at` the time of its acceptance by Redis' clock, Unix seconds.
@@ -116,9 +116,9 @@ class QueueClient:
 
         Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
         """
-        row = _row(job)
-        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, row))
-        return _accepted(job, answer)
+        line = _line(job)
+        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, _row(job, line)))
+        return _accepted(job, line, answer)
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Accepted | ArrieroError]:
         """Put jobs in the queue with one call for each `CALL_ROWS` of them. What became of each, in order.
@@ -126,14 +126,15 @@ class QueueClient:
         Refusals and mismatches are among the answers. Raises PayloadTooLarge before anything is stored, and
         QueueUnavailable; what was stored by then stays so, and to repeat the call is safe.
         """
-        rows = [_row(job) for job in jobs]
+        lines = [_line(job) for job in jobs]
+        rows = [_row(job, line) for job, line in zip(jobs, lines, strict=True)]
         outcomes: list[Accepted | ArrieroError] = []
         for first in range(0, len(rows), CALL_ROWS):
             fields = [field for row in rows[first : first + CALL_ROWS] for field in row]
             replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
-            for job, reply in zip(jobs[first:], replies, strict=False):
+            for job, line, reply in zip(jobs[first:], lines[first:], replies, strict=False):
                 try:
-                    outcomes.append(_accepted(job, reply))
+                    outcomes.append(_accepted(job, line, reply))
                 except ArrieroError as refused:
                     outcomes.append(refused)
         return outcomes
@@ -296,8 +297,8 @@ def _offset(cursor: str) -> int:
     return int(cursor or 0)
 
 
-def _row(job: NewJob) -> tuple[Field, ...]:
-    """A job as enqueue.lua takes it. Raises PayloadTooLarge."""
+def _row(job: NewJob, line: str) -> tuple[Field, ...]:
+    """A job as enqueue.lua takes it, to wait in that line. Raises PayloadTooLarge."""
     payload = encode_job(
         job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
         no_store=job.no_store, local_only=job.local_only, route=job.route, request_id=job.request_id,
@@ -320,7 +321,7 @@ def _row(job: NewJob) -> tuple[Field, ...]:
         records.descriptions_of(job.metadata, job.route),
         job.request_id,
         int(job.retention_s * 1000),
-        _line(job),
+        line,
         f"{job.cost:.3f}".rstrip("0").rstrip("."),
     )
 
@@ -332,15 +333,13 @@ def _line(job: NewJob) -> str:
 _WAITING = {state.value.encode(): state for state in (State.QUEUED, State.SCHEDULED)}
 
 
-def _accepted(job: NewJob, answer: bytes) -> Accepted:
-    """What enqueue.lua says of a job. Raises what `QueueClient.enqueue` raises."""
+def _accepted(job: NewJob, line: str, answer: bytes) -> Accepted:
+    """What enqueue.lua says of a job for that line. Raises what `QueueClient.enqueue` raises."""
     match answer[:1]:
         case b"q" | b"s":
             state, now_ms, *place = answer.split(b" ")
             position, in_class, in_line = map(int, place or (0, 0, 0))
-            standing = Standing(
-                priority=job.priority, line=_line(job), position=position, in_class=in_class, in_line=in_line
-            )
+            standing = Standing(priority=job.priority, line=line, position=position, in_class=in_class, in_line=in_line)
             return Accepted(job.id, _WAITING[state], standing=standing, at=int(now_ms) / 1000)
         case b"":
             raise QueueUnavailable(retry_after_s=2)

@@ -5,11 +5,13 @@ A dead letter never changes: it is replayed as a new job, which names it (`repla
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from msgspec import structs
 from redis.asyncio import Redis
 
 from shared.errors import (
@@ -265,16 +267,16 @@ class DeadLetters:
 
 
 def _without_texts(job: JobRecord) -> JobRecord:
-    return replace(
+    return structs.replace(
         job,
         metadata={name: length(text) for name, text in job.metadata.items()},
         error=_without_quotes(job.error),
-        attempts=[replace(attempt, error=_without_quotes(attempt.error)) for attempt in job.attempts],
+        attempts=[structs.replace(attempt, error=_without_quotes(attempt.error)) for attempt in job.attempts],
     )
 
 
 def _without_quotes(error: ErrorRecord | None) -> ErrorRecord | None:
-    return None if error is None else replace(error, message=shown(error))
+    return None if error is None else dataclasses.replace(error, message=shown(error))
 
 
 def _replayed(row: tuple[Field, ...], reply: bytes) -> Replayed:

@@ -31,8 +31,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: dict[str, float] = {}
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where an unfinished job stands. `position` counts from 1 and is 0 while it does not wait; `in_class` and
     `in_line` are the jobs before it of its class and of its line. `host` and `unit`: its slot while it runs.
     """

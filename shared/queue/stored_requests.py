@@ -26,8 +26,8 @@ def for_model(payload: bytes, model: str) -> bytes:
     if job is None:
         raise UndecodableJob("The stored job cannot be read by this version, so its model cannot be changed.")
     job["k"]["request"]["model"] = model
-    job["k"]["route"] = None
-    job["k"]["cache_as"] = ""  # its answer is no other model's
+    job["k"].pop("route", None)
+    job["k"].pop("cache_as", None)  # its answer is no other model's
     return encode(job)
 
 

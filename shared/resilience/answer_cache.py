@@ -7,10 +7,10 @@ or every breaker is open, and what it gives is marked as stale.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from shared.queue.keys import Keys

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shared.model_names import same
 from shared.queue.lines import EMBEDDINGS, TEXTS, line_named, unit_in
@@ -18,6 +19,8 @@ HALF_LIFE_S = 600.0
 """After so long what was learned counts half, so that a host that was slow once is tried again."""
 MOST_CALLS = 100.0
 """Calls that an average goes back over, however many there were."""
+MOST_KEPT = 1000
+"""Lines whose tallies are kept at hand."""
 LEAST_COST, MOST_COST = 0.1, 20.0
 LEAST_WEIGHT, MOST_WEIGHT = 0.2, 5.0
 FIRM_CALLS = 3.0
@@ -102,10 +105,12 @@ class Estimates:
         self._mean_s = everything.mean_s if everything.seconds else TYPICAL[TEXTS].mean_s
         self._load_s = everything.load_s / everything.loads if everything.loads else 0.0
         self._weights: dict[str, dict[str, float]] = {}
+        # Callers may ask for any name.
+        self._tally = lru_cache(maxsize=MOST_KEPT)(self._find_tally)
         self.known = everything.calls > 0
         """Whether any call was ever counted."""
 
-    def _tally(self, line: str) -> Tally:
+    def _find_tally(self, line: str) -> Tally:
         known = self._lines.get(_plain(line))
         return known if known is not None and known.calls else self._means[line[: len(TEXTS)]]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Sampling
 
 
-@dataclass(slots=True, frozen=True)
-class Size:
+class Size(Struct, frozen=True):
     """`chars`: characters of the prompt, which cost nothing to count, as bytes would. `most_tokens`: the longest answer
     that the caller wants; None leaves it to the model.
     """
@@ -24,7 +23,10 @@ def size_of(request: object) -> Size:
     """The size of a canonical request; `UNKNOWN` for a job that is no inference."""
     match request:
         case ChatRequest():
-            return Size(sum(len(m.content) + len(m.thinking) for m in request.messages), _most(request.sampling))
+            chars = 0
+            for message in request.messages:  # plainly, since every chat comes by here
+                chars += len(message.content) + len(message.thinking)
+            return Size(chars, _most(request.sampling))
         case CompletionRequest():
             chars = len(request.prompt) + len(request.system) + len(request.suffix)
             return Size(chars, _most(request.sampling))

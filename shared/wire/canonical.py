@@ -1,22 +1,22 @@
 """The one form of a request and an answer inside Arriero.
 
-Faces (OpenAI, Ollama, jobs, later Anthropic) translate into it, backends translate out of it. Plain dataclasses:
-msgspec encodes them as msgpack and refuses, when decoding, what does not fit the types.
+Faces (OpenAI, Ollama, Anthropic, jobs) translate into it, backends translate out of it. It is stored as msgpack,
+without the fields that have their default; what does not fit the types is refused when it is read.
 """
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 ThinkLevel = Literal["low", "medium", "high", "max"]
 Think = bool | ThinkLevel | None
 
 
-@dataclass(slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(Struct, kw_only=True, omit_defaults=True):
     """A call the model wants made. `arguments` is JSON text of an object."""
 
     id: str
@@ -24,42 +24,39 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Message:
+class Message(Struct, kw_only=True, omit_defaults=True):
     """One turn. `images` are base64 without a data: prefix."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     thinking: str = ""
-    images: list[str] = field(default_factory=list)
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    images: list[str] = []
+    tool_calls: list[ToolCall] = []
     tool_call_id: str = ""
     tool_name: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Sampling:
+class Sampling(Struct, kw_only=True, omit_defaults=True):
     """Generation parameters; None leaves the model's own default."""
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
-    stop: list[str] = field(default_factory=list)
+    stop: list[str] = []
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = {}
     """Backend-specific extras (num_ctx, top_k, ...), passed through to an Ollama backend."""
 
 
-@dataclass(slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(Struct, kw_only=True, omit_defaults=True):
     """A conversation to continue. `format` is None, "json" or a JSON schema; tools are in OpenAI's shape."""
 
     model: str
     messages: list[Message]
     sampling: Sampling = field(default_factory=Sampling)
-    tools: list[dict[str, Any]] = field(default_factory=list)
+    tools: list[dict[str, Any]] = []
     format: Literal["json"] | dict[str, Any] | None = None
     think: Think = None
     logprobs: bool = False
@@ -69,15 +66,14 @@ class ChatRequest:
     keep_alive: str | float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class CompletionRequest:
+class CompletionRequest(Struct, kw_only=True, omit_defaults=True):
     """A text to continue. `images` are base64 without a data: prefix; `raw` leaves the model's template out."""
 
     model: str
     prompt: str
     suffix: str = ""
     system: str = ""
-    images: list[str] = field(default_factory=list)
+    images: list[str] = []
     sampling: Sampling = field(default_factory=Sampling)
     format: Literal["json"] | dict[str, Any] | None = None
     think: Think = None
@@ -88,15 +84,14 @@ class CompletionRequest:
     keep_alive: str | float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class EmbeddingRequest:
+class EmbeddingRequest(Struct, kw_only=True, omit_defaults=True):
     """Texts to turn into vectors."""
 
     model: str
     inputs: list[str]
     dimensions: int | None = None
     truncate: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = {}
     """As in `Sampling`."""
     keep_alive: str | float | None = None
 
@@ -104,25 +99,22 @@ class EmbeddingRequest:
 Request = ChatRequest | CompletionRequest | EmbeddingRequest
 
 
-@dataclass(slots=True)
-class Delta:
+class Delta(Struct, omit_defaults=True):
     """What a backend adds to an answer, in the order it came. Tool calls come whole, never in pieces."""
 
     content: str = ""
     thinking: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    tool_calls: list[ToolCall] = []
+    logprobs: list[dict[str, Any]] = []
     """Ollama's and OpenAI's shared shape: {token, logprob, bytes, top_logprobs}."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, kw_only=True, omit_defaults=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class Timings:
+class Timings(Struct, kw_only=True, omit_defaults=True):
     """Seconds, as the backend reports them; 0 where it does not."""
 
     total_s: float = 0.0
@@ -131,8 +123,7 @@ class Timings:
     eval_s: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Finish:
+class Finish(Struct, kw_only=True, omit_defaults=True):
     """The last thing a backend's stream yields; without it the answer is not whole."""
 
     reason: FinishReason
@@ -140,8 +131,7 @@ class Finish:
     timings: Timings = field(default_factory=Timings)
 
 
-@dataclass(slots=True, kw_only=True)
-class TextAnswer:
+class TextAnswer(Struct, kw_only=True, omit_defaults=True):
     """The whole answer to a chat or completion."""
 
     model: str
@@ -151,8 +141,8 @@ class TextAnswer:
     backend: str = ""
     content: str = ""
     thinking: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    tool_calls: list[ToolCall] = []
+    logprobs: list[dict[str, Any]] = []
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
@@ -162,8 +152,7 @@ class TextAnswer:
     """An earlier answer to the same request, given because nothing could answer anew."""
 
 
-@dataclass(slots=True, kw_only=True)
-class EmbeddingAnswer:
+class EmbeddingAnswer(Struct, kw_only=True, omit_defaults=True):
     """Vectors in input order, each packed as little-endian float32."""
 
     model: str

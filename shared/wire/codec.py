@@ -30,11 +30,10 @@ MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
-"""msgpack bytes of a dataclass, dict, list or scalar."""
+"""msgpack bytes of a struct, dataclass, dict, list or scalar."""
 
 
-@dataclass(slots=True)
-class JobSpec:
+class JobSpec(msgspec.Struct, kw_only=True, omit_defaults=True):
     """arq's keyword arguments of a job."""
 
     v: int
@@ -100,11 +99,10 @@ def encode_job(
     """A job as it is stored. One that may not leave our machines is not kept either, and says so by itself: whoever
     changes its route later cannot lose that."""
     local_only = local_only or (route is not None and route.local_only)
-    spec = {
-        "v": SCHEMA_VERSION, "request": request, "restartable": restartable, "tenant": tenant,
-        "no_store": no_store or local_only, "local_only": local_only, "route": route, "request_id": request_id,
-        "cache_as": cache_as,
-    }  # fmt: skip
+    spec = JobSpec(
+        v=SCHEMA_VERSION, request=msgspec.Raw(encode(request)), restartable=restartable, tenant=tenant,
+        no_store=no_store or local_only, local_only=local_only, route=route, request_id=request_id, cache_as=cache_as,
+    )  # fmt: skip
     return encode({"t": None, "f": kind, "a": (), "k": spec, "et": enqueued_ms})
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shared.backends.base import CallTimeouts
 from shared.errors import BackendFault, BackendRejected, BackendUnreachable, ModelNotFound

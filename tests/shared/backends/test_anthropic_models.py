@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from shared.backends.anthropic_models import PLAIN, Traits, WithoutThinking, traits
 from shared.backends.anthropic_requests import ANSWER_TOOL, chat_body

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from shared.backends.anthropic_requests import DEFAULT_MAX_TOKENS, chat_body, completion_body
 from shared.errors import BackendRejected
