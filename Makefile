@@ -154,7 +154,7 @@ bench-affinity: setup-dev ## Measure what model affinity is worth: loads, total 
 bench-clients: setup-dev ## Measure HTTP client libraries and event loops
 	@$(PYTHON) -m tests.bench --rows clients $(ARGS)
 
-simulate: setup-dev ## Simulate the scheduling, 1,000 hosts too, about 20 minutes; writes docs/results/scheduling.md
+simulate: setup-dev ## Simulate the scheduling, 1,000 hosts too, about 10 minutes; writes docs/results/scheduling.md
 	@$(PYTHON) -m tests.bench.simulation $(ARGS)
 
 # --- Check ---

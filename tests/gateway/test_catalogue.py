@@ -82,6 +82,7 @@ async def test_a_known_model_costs_no_call_and_an_unknown_one_few() -> None:
     assert host.asked <= 2
 
 
+@pytest.mark.req("S0-47")
 async def test_a_model_installed_since_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "FRESH_FOR_S", 0.0)
     host = Host("mistral")

@@ -207,6 +207,7 @@ async def test_a_gzip_bomb_is_refused_unopened(served: Served) -> None:
     assert "uncompressed" in response.json()["error"]["message"]
 
 
+@pytest.mark.req("S4-50")
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonp"])
 async def test_only_json_is_taken(served: Served, content_type: str) -> None:
     headers = {"Content-Type": content_type} if content_type else {}

@@ -90,7 +90,7 @@ async def test_calls_without_a_key_are_limited_and_told_when_to_come_back(start_
     assert (await served.http.get("/v1/jobs")).status_code == 200, "nor are the other faces"
 
 
-@pytest.mark.req("S0-32")
+@pytest.mark.req("S0-32", "C22")
 async def test_calls_with_a_key_are_not_counted(start_gateway: StartGateway, worker: HandWorker) -> None:
     served = await start_gateway(rate_limit_per_minute=1)
     text, _ = await create_key(as_key_store(served.queue.redis), "gw", tenant="t", role=Role.INFERENCE)

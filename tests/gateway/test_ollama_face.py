@@ -39,7 +39,7 @@ def text_of(told: list[dict[str, Any]]) -> str:
     return "".join(line["message"]["content"] for line in told if "message" in line)
 
 
-@pytest.mark.req("S2-24", "S2-35", "S0-38")
+@pytest.mark.req("S2-24", "S2-35", "S0-38", "C26")
 async def test_a_chat_streams_unless_told_otherwise(served: Served, worker: HandWorker) -> None:
     async def slowly(job: RunningJob) -> bytes:
         return await say(job, HELLO, pause_s=0.03)

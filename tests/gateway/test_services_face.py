@@ -91,7 +91,7 @@ async def test_a_ping_asks_the_machines_now(hub: Served, servers: tuple[Simulato
     assert (silent["status"], silent["hosts"][0]["error"]) == ("silent", "backend_unreachable")
 
 
-@pytest.mark.req("S4-39", "S4-40", "S4-43", "S4-44", "S4-14", "S4-11")
+@pytest.mark.req("S4-39", "S4-40", "S4-43", "S4-44", "S4-14", "S4-11", "S4-02")
 async def test_models_of_one_service_and_of_all(hub: Served) -> None:
     async def names(path: str) -> list[str]:
         return [model["name"] for model in (await read(hub, path))["models"]]

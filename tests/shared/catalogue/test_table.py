@@ -60,7 +60,7 @@ def place(*machines: Machine, loads: bool = True, listed: tuple[str, ...] = (), 
     return Place(service="gpus", backends=machines, loads=loads, listed=listed, asks=asks)  # type: ignore[arg-type]  # asked for no answers
 
 
-@pytest.mark.req("S4-67", "S4-18", "S4-17")
+@pytest.mark.req("S4-67", "S4-18", "S4-17", "C23")
 async def test_a_servers_own_words_are_kept(queue: QueueClient) -> None:
     async with running(models="llama3.2,nomic-embed-text", load_seconds=0) as server, table_on(queue) as table:
         backend = OllamaBackend(server.url)

@@ -65,3 +65,18 @@ async def test_the_fleet_is_what_its_workers_tell_and_what_waits(
     assert [(line.priority, line.name, line.waiting) for line in fleet.lines] == [(Priority.NORMAL, LINE, 3)]
     assert fleet.hosts == {"a:1": seen}
     assert fleet.drain_per_s == 2.5
+
+
+@pytest.mark.req("S1-33")
+async def test_no_line_stays_out_of_sight(client: QueueClient, wait_until: WaitUntil) -> None:
+    """A host must hear of work for it, however many lines wait before that for another one."""
+    await client.enqueue_many([replace(chat(), model=f"model-{n}") for n in range(150)])
+    seen: set[str] = set()
+
+    async def all_seen() -> bool:
+        shown = [line.name for line in (await client.fleet()).lines]
+        assert len(shown) == len(set(shown)) == 64, "a view stays small"
+        seen.update(shown)
+        return len(seen) == 150
+
+    await wait_until(all_seen, 30.0, description="a view of every line")

@@ -43,6 +43,7 @@ def frames(stream: bytes) -> list[Any]:
     return [part[6:] if part == "data: [DONE]" else msgspec.json.decode(part[6:]) for part in parts]
 
 
+@pytest.mark.req("S3-11")
 def test_chat_frames() -> None:
     renderer = StreamRenderer(Kind.CHAT, R)
     stream = renderer.deltas([Delta("Hé"), Delta("llo")]) + renderer.deltas([Delta(thinking="hm"), Delta()])
