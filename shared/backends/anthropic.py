@@ -8,7 +8,6 @@ nothing to load and nothing in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from urllib.parse import quote
 
 from shared.backends import anthropic_models, anthropic_requests
@@ -52,8 +51,7 @@ class AnthropicBackend:
         # Clients' base URLs end at the host, other dialects' in /v1; both are meant the same.
         base_url = url.rstrip("/").removesuffix("/v1")
         self._upstream = Upstream(base_url, pool_size=pool_size, headers=headers, verify_cert=service.verify_cert)
-        limit_s = service.short_timeout_sec
-        self._ask_timeouts = CallTimeouts(connect_s=limit_s, first_byte_s=limit_s, gap_s=limit_s, total_s=limit_s)
+        self._ask_timeouts = service.ask_timeouts
 
     @property
     def loads_models(self) -> bool:
@@ -86,7 +84,7 @@ class AnthropicBackend:
     ) -> AsyncGenerator[Delta | Finish, None]:
         sent = make()
         reader = EventReader(model, answers_by_tool=sent.answers_by_tool, secret=self._service.key)
-        limits = replace(timeouts, first_byte_s=min(timeouts.first_byte_s, self._service.long_timeout_sec))
+        limits = self._service.capped(timeouts)
         call = await self._upstream.open("POST", MESSAGES, sent.body, request_id=request_id, timeouts=limits)
         try:
             await self._expect_ok(call, MESSAGES, model)

@@ -7,7 +7,6 @@ said why it ended, or sent the end mark.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncGenerator, Callable
 from urllib.parse import urlsplit
 
@@ -73,8 +72,7 @@ class OpenAICompatibleBackend:
             keeps_connections=self._quirks.keeps_connections,
             id_header=ID_HEADER,
         )
-        limit_s = service.short_timeout_sec
-        self._ask_timeouts = CallTimeouts(connect_s=limit_s, first_byte_s=limit_s, gap_s=limit_s, total_s=limit_s)
+        self._ask_timeouts = service.ask_timeouts
 
     @property
     def loads_models(self) -> bool:
@@ -126,7 +124,7 @@ class OpenAICompatibleBackend:
     ) -> AsyncGenerator[Delta | Finish, None]:
         body = make()
         reader = AnswerReader(model, path, self._service.key)
-        call = await self._open("POST", path, encode(body), model, request_id, self._limited(timeouts))
+        call = await self._open("POST", path, encode(body), model, request_id, self._service.capped(timeouts))
         try:
             kind = call.headers.get("Content-Type", "")
             in_one_piece = "json" in kind or ("event-stream" not in kind and not body["stream"])
@@ -165,7 +163,7 @@ class OpenAICompatibleBackend:
     async def embed(self, request: EmbeddingRequest, *, request_id: str, timeouts: CallTimeouts) -> EmbeddingAnswer:
         """One vector per input, in order, all of one dimension. The first-byte limit covers the whole computation."""
         body = encode(openai_upstream.embedding_body(request, self._quirks))
-        call = await self._open("POST", EMBEDDINGS, body, request.model, request_id, self._limited(timeouts))
+        call = await self._open("POST", EMBEDDINGS, body, request.model, request_id, self._service.capped(timeouts))
         try:
             answer = await call.body(EMBEDDING_BASE_BYTES + EMBEDDING_VECTOR_BYTES * len(request.inputs))
         finally:
@@ -238,9 +236,6 @@ class OpenAICompatibleBackend:
         finally:
             call.close()
         raise classify(call.status, text, endpoint=path, model=model, headers=call.headers, secret=self._service.key)
-
-    def _limited(self, timeouts: CallTimeouts) -> CallTimeouts:
-        return dataclasses.replace(timeouts, first_byte_s=min(timeouts.first_byte_s, self._service.long_timeout_sec))
 
 
 async def _nothing() -> AsyncGenerator[Delta | Finish, None]:

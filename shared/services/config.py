@@ -174,6 +174,16 @@ class ServiceConfig(BaseModel):
             return usual
         return replace(usual, first_byte_s=self.long_timeout_sec, total_s=max(usual.total_s, self.long_timeout_sec))
 
+    def capped(self, limits: CallTimeouts) -> CallTimeouts:
+        """The same limits, with no longer a wait for the first byte than the service's own."""
+        return replace(limits, first_byte_s=min(limits.first_byte_s, self.long_timeout_sec))
+
+    @property
+    def ask_timeouts(self) -> CallTimeouts:
+        """The limits on a question, such as a probe or the list of models."""
+        limit_s = self.short_timeout_sec
+        return CallTimeouts(connect_s=limit_s, first_byte_s=limit_s, gap_s=limit_s, total_s=limit_s)
+
     @property
     def key(self) -> str:
         """The secret, for the one who sends it; empty where there is none."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shared.queue.fleet import Capacity
-from shared.queue.lines import EMBEDDINGS, TEXTS, model_in
+from shared.queue.lines import EMBEDDINGS, TEXTS, model_in, unit_in
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
 from worker.hosts import Hosts
@@ -69,16 +69,19 @@ class ModelPlanner:
 
     def packed(self) -> bytes:
         """To load a model is decided on a fresh view only: an older one may miss who came for the models there."""
-        is_fresh = time.monotonic() - self._seen_at < FRESH_S
-        self._sent = self._whole if is_fresh else self._warm
+        self._sent = self._whole if self._is_fresh else self._warm
         return self._sent
+
+    @property
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._seen_at < FRESH_S
 
     def wants_view(self) -> bool:
         now = time.monotonic()
         return now >= self._changes_at or now - self._seen_at > (VIEW_S if self._busy else IDLE_VIEW_S)
 
     def must_look(self) -> bool:
-        return self._whole != self._warm and time.monotonic() - self._seen_at >= FRESH_S
+        return self._whole != self._warm and not self._is_fresh
 
     def see(self, view: View) -> bool:
         self._seen_at = time.monotonic()
@@ -97,10 +100,11 @@ class ModelPlanner:
         return max(LEAST_PAUSE_S, self._changes_at - time.monotonic())
 
     def _pack(self, decision: Decision, tenures: dict[str, int]) -> None:
-        warm = [replace(row, places=[p for p in row.places if not p.is_cold]) for row in decision.rows]
-        kept = [now for row, now in zip(decision.rows, warm, strict=True) if now.places or not row.places]
-        self._whole = Plan(decision.hosts, decision.rows, tenures).packed()
-        self._warm = Plan(decision.hosts, kept, tenures).packed()
+        self._whole = self._warm = Plan(decision.hosts, decision.rows, tenures).packed()
+        if any(place.is_cold for row in decision.rows for place in row.places):
+            warm = [replace(row, places=[p for p in row.places if not p.is_cold]) for row in decision.rows]
+            kept = [now for row, now in zip(decision.rows, warm, strict=True) if now.places or not row.places]
+            self._warm = Plan(decision.hosts, kept, tenures).packed()
 
     def _decide(self, view: View) -> Decision:
         seen = {host: sighting for host, raw in view.hosts.items() if (sighting := read_sighting(raw)) is not None}
@@ -110,7 +114,7 @@ class ModelPlanner:
             host, bar, unit = slot.partition("|")
             if bar:
                 calls.setdefault(host, {})[unit] = under_way
-        units = {line[2:] for line in self._lines} | {unit for by_unit in calls.values() for unit in by_unit}
+        units = {unit_in(line) for line in self._lines} | {unit for by_unit in calls.values() for unit in by_unit}
         resident = {
             host: self._resident(host, seen.get(host), units, calls, view.now_ms) for host in self._hosts.names()
         }

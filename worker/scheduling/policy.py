@@ -115,7 +115,6 @@ class _Board:
     """The hosts while a plan is made: what they have, and what this plan adds."""
 
     def __init__(self, hosts: Sequence[HostFacts], wanted: Mapping[str, Demand], now_ms: float, knobs: Knobs) -> None:
-        self.hosts = hosts
         self.wanted = wanted
         self.now_ms = now_ms
         self.knobs = knobs
