@@ -87,6 +87,7 @@ class StackSettings(CommandSettings):
     manager_port: int = Field(default=3009, ge=0, le=65535)
     monitor_host: str = "127.0.0.1"
     monitor_port: int = Field(default=3010, ge=0, le=65535)
+    ollama_enabled: bool = True
     ollama_base_urls: CommaSeparated = Field(
         default="http://localhost:11434",
         validation_alias=AliasChoices("ollama_base_urls", "ollama_base_url", "ollama_api_url", "ollama_url"),

@@ -106,6 +106,8 @@ class Splice:
         if tools[: len(sent_tools)] != sent_tools:
             raise self._differs()
         delta = Delta(thinking=rest[THINKING], content=rest[CONTENT], tool_calls=answer.tool_calls[len(sent_tools) :])
+        if delta.thinking:
+            delta.signature = answer.signature
         if not any(parts(delta)):
             return []
         self._note(delta)

@@ -33,7 +33,7 @@ from shared.queue.connection import connect
 from shared.queue.cron import CronEntry
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.running import RunningJob
-from shared.services.settings import OLLAMA
+from shared.services.settings import NO_OLLAMA, OLLAMA
 from shared.status_server import HEALTHY, StatusServer, own_version
 from shared.telemetry.logging import logger
 from shared.telemetry.metrics import PAGE_LIMIT_S
@@ -54,7 +54,9 @@ class Manager:
         self.settings = settings
         settings.guard_egress()
         self.metrics = ManagerMetrics()
-        self.backends = [OllamaBackend(url) for url in settings.ollama_base_urls]
+        self.backends = [OllamaBackend(url) for url in settings.ollama_hosts]
+        if not self.backends:
+            log.info("manager.no_hosts", reason=NO_OLLAMA)
         self.jobs = QueueClient(connect(settings), settings.queue_shard)
         shard = models_shard(settings.queue_shard)
         self.queue = QueueClient(connect(settings), shard)
@@ -117,14 +119,16 @@ class Manager:
             log.info("operation.ended", **told)
 
     async def readiness(self) -> Mapping[str, str]:
-        """Ready with Redis and at least one model server: the others' errors are for /models to show."""
+        """Ready with Redis and, if there are model servers, one of them: the others' errors are for /models to show."""
         try:
             await self.jobs.ping()
             redis = HEALTHY
         except ArrieroError as error:
             redis = error.message
+        if not self.backends:
+            return {"redis": redis}
         hosts = await self.facts.hosts()
-        silent = "; ".join(f"{host.host}: {host.error}" for host in hosts) or "no host is configured"
+        silent = "; ".join(f"{host.host}: {host.error}" for host in hosts)
         return {"redis": redis, "ollama": HEALTHY if any(not host.error for host in hosts) else silent}
 
     async def refresh(self) -> None:
@@ -159,6 +163,7 @@ class Manager:
                 refresh=self.refresh,
                 pages=self.pages,
                 guard=guard,
+                identity={} if self.backends else {"ollama": NO_OLLAMA},
                 metrics_enabled=self.settings.metrics_enabled,
             )
             await server.serve(self.settings.manager_host, self.settings.manager_port, stop)

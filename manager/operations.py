@@ -21,8 +21,9 @@ from manager.progress import Download, Steps
 from shared.backends.base import LoadedModel, ModelInfo
 from shared.backends.ollama import OllamaBackend
 from shared.backends.ollama_requests import KeepAlive
-from shared.errors import ArrieroError, BadRequest, ModelNotFound
+from shared.errors import ArrieroError, BadRequest, ModelNotFound, ServiceUnavailable
 from shared.model_names import same
+from shared.operations.orders import NO_HOSTS
 from shared.queue.running import RetryLater, RunningJob
 from shared.resilience.backoff import RetryPolicy, retry_delay_s
 from shared.wire.codec import decode_operation, encode
@@ -106,6 +107,8 @@ class Operations:
         all hosts have failed for good."""
         order = decode_operation(job.raw_request)
         names = [order.host] if order.host else list(self._hosts)
+        if not names:
+            raise ServiceUnavailable(NO_HOSTS)
         if unknown := [name for name in names if name not in self._hosts]:
             raise BadRequest(f"This manager knows no model server {unknown[0]}. Check OLLAMA_BASE_URLS.", param="host")
         job.notes.backend, job.notes.model = order.host, order.model

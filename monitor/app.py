@@ -16,7 +16,7 @@ from monitor.collect.queue import QueueCollector
 from monitor.collect.usage import UsageCollector
 from monitor.deliver.channels import Alertmanager, Channel, Slack, Webhook
 from monitor.deliver.ledger import Ledger
-from monitor.deliver.post import Post
+from monitor.deliver.post import Post, new_session
 from monitor.deliver.teller import Teller
 from monitor.metrics import MonitorMetrics
 from monitor.pages import Pages
@@ -31,8 +31,12 @@ from shared.errors import QueueUnavailable
 from shared.lifecycle import StopSignal, open_logs
 from shared.pages import PageGuard
 from shared.queue.client import QueueClient
+from shared.services.settings import NO_OLLAMA
 from shared.status_server import HEALTHY, StatusServer
+from shared.telemetry.logging import logger
 from shared.usage.reader import UsageReader
+
+log = logger("monitor")
 
 COMPARE_AFTER_S = 1.0
 """Rates need two readings; so far apart are those of `--once`."""
@@ -45,7 +49,7 @@ async def sampling(settings: MonitorSettings, queue: QueueClient) -> AsyncIterat
     """A sampler and its connections to the model servers."""
     async with AsyncExitStack() as closing:
         settings.guard_egress()
-        backends = [OllamaBackend(url) for url in settings.ollama_base_urls]
+        backends = [OllamaBackend(url) for url in settings.ollama_hosts]
         for backend in backends:
             closing.push_async_callback(backend.aclose)
         sampler = Sampler(
@@ -77,15 +81,15 @@ def channels(settings: MonitorSettings, session: aiohttp.ClientSession) -> list[
 async def run(settings: MonitorSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     open_logs("monitor", settings)
+    if not settings.ollama_hosts:
+        log.info("monitor.no_hosts", reason=NO_OLLAMA)
     stop = StopSignal()
     stop.install()
     async with AsyncExitStack() as closing:
         queue = await QueueClient.connect(settings)
         closing.push_async_callback(queue.aclose)
         sampler = await closing.enter_async_context(sampling(settings, queue))
-        session = await closing.enter_async_context(
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        )
+        session = await closing.enter_async_context(new_session())
         all_rules = rules(settings)
         metrics = MonitorMetrics(COLLECTORS, [(rule.name, str(rule.severity)) for rule in all_rules])
         ledger = Ledger(queue.redis, queue.keys, settings.name)
@@ -118,7 +122,7 @@ async def run(settings: MonitorSettings) -> None:
             readiness,
             pages=Pages(watch, settings.monitor_interval).all(),
             guard=PageGuard.on(queue.redis, settings.queue_shard, settings.monitor_host),
-            identity={"monitor_id": settings.name},
+            identity={"monitor_id": settings.name} | ({} if settings.ollama_hosts else {"ollama": NO_OLLAMA}),
             metrics_enabled=settings.metrics_enabled,
         )
         await server.serve(settings.monitor_host, settings.monitor_port, stop)

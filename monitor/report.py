@@ -154,6 +154,8 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         models = counted(len(host.models), "model")
         latency = "" if host.latency_s is None else f"{host.latency_s * 1000:.1f} ms, {models}"
         yield "Ollama", f"{host.host}: {host.error or latency}"
+    if not snapshot.ollama and "ollama" not in snapshot.errors:
+        yield "Ollama", "none"
     if snapshot.queue is not None:
         yield "Queue", _queue_line(snapshot.queue)
     for circuit in snapshot.circuits or ():

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from shared.secret_files import read_secret_files
+from shared.services.config import PRIVATE_DOMAINS, looks_ours
 from shared.settings import BaseServiceSettings, NameList, Ratio, Seconds
 
 SECRET_PREFIX = "whsec_"
@@ -139,6 +140,19 @@ class MonitorSettings(BaseServiceSettings):
                 "ALERT_WEBHOOK_URL: needs ALERT_WEBHOOK_SECRET too, by which the receiver knows that a message is "
                 f"ours; give both the output of `echo {SECRET_PREFIX}$(openssl rand -base64 32)`."
             )
+        receivers = {
+            "ALERT_WEBHOOK_URL": self.alert_webhook_url,
+            "ALERT_SLACK_URL": self.alert_slack_url.get_secret_value(),
+            "ALERTMANAGER_URL": self.alertmanager_url,
+        }
+        for variable, url in receivers.items():
+            if url and self.inside is not None and not looks_ours(url, self.inside):
+                # The address stays out of the text: Slack's is a secret.
+                yield (
+                    f"{variable}: in AIRGAP_MODE alerts go to local addresses only, and this one may be anybody's. Write a "
+                    "local number (AIRGAP_ALLOWED_NETWORKS adds to them), or a name without a dot or in "
+                    f"{', '.join(PRIVATE_DOMAINS)}; or leave it out."
+                )
 
 
 def webhook_key(secret: SecretStr) -> bytes:

@@ -94,8 +94,8 @@ def _queue(snapshot: Snapshot) -> Found:
 
 
 def _missing_models(snapshot: Snapshot, queue: QueueReading) -> Found:
-    if not all(host.up for host in snapshot.ollama):
-        return  # the one that is away may have it
+    if not snapshot.ollama or not all(host.up for host in snapshot.ollama):
+        return  # the one that is away may have it, and where none is watched another service
     installed = {same(name) for host in snapshot.ollama for name in host.models}
     for model, jobs in queue.unfinished_by_model.items():
         if jobs > 0:

@@ -26,6 +26,7 @@ async def collect(
     answer = TextAnswer(model=model)
     content: list[str] = []
     thinking: list[str] = []
+    signatures: list[str] = []
     publish = job.publish if job.keeps_events else None
     async with aclosing(cast("Any", stream)) as deltas:
         async for item in deltas:
@@ -41,10 +42,13 @@ async def collect(
             content.append(item.content)
             if item.thinking:
                 thinking.append(item.thinking)
+            if item.signature:
+                signatures.append(item.signature)
             if item.tool_calls:
                 answer.tool_calls += item.tool_calls
             if item.logprobs:
                 answer.logprobs += item.logprobs
     answer.content, answer.thinking = "".join(content), "".join(thinking)
+    answer.signature = signatures[0] if len(signatures) == 1 else ""
     seen.answered(answer.usage, answer.timings)
     return answer

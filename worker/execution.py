@@ -41,7 +41,7 @@ from shared.wire.codec import decode_error, encode
 from worker.batches import EmbeddingBatches, embed
 from worker.choice import CallFailed, Choice, NothingFree, NothingInstalled, Trip
 from worker.collecting import collect
-from worker.fallback import FallbackPolicy, Route, limits, next_try_s, simplified
+from worker.fallback import FallbackPolicy, Route, limits, next_try_s, simplified, unsigned
 from worker.guards import Guards
 from worker.hosts import OUR_OLLAMA, Hosts, Lease
 from worker.itineraries import Itineraries
@@ -177,6 +177,8 @@ class Execution:
         if is_stand_in:
             capabilities = await self._hosts.capabilities(route)
             request = simplified(request, route.model, self._fallback, capabilities)
+        if not trip.is_asked(route):
+            request = unsigned(request)
         job.notes.backend, job.notes.model = route.host, route.model
         # The manager decides how long models stay, not the caller.
         request = replace(request, model=step.model, keep_alive=self._stay_s(step.model))
@@ -255,7 +257,8 @@ class Execution:
     # -- cached answers ---------------------------------------------------------------------------------------------
 
     def _digest(self, trip: Trip) -> str | None:
-        return digest(trip.job.tenant, trip.kind, trip.request, no_store=trip.job.no_store or trip.job.local_only)
+        service, job = trip.itinerary.asked.service, trip.job
+        return digest(job.tenant, trip.kind, service, trip.request, no_store=job.no_store or job.local_only)
 
     def _remember(self, trip: Trip, answer: Answer) -> None:
         if self._cache is not None and isinstance(answer, TextAnswer) and (name := self._digest(trip)) is not None:

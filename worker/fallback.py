@@ -183,6 +183,13 @@ def simplified(request: Request, model: str, policy: FallbackPolicy, capabilitie
             raise ValueError("an embedding has no fallback model")
 
 
+def unsigned(request: Request) -> Request:
+    """The request without the signatures of its thoughts: another model or service would refuse them."""
+    if not (isinstance(request, ChatRequest) and any(message.signature for message in request.messages)):
+        return request
+    return structs.replace(request, messages=[structs.replace(one, signature="") for one in request.messages])
+
+
 def _prompt_bytes(request: ChatRequest) -> int:
     return sum(len(message.content.encode()) + len(message.thinking.encode()) for message in request.messages)
 

@@ -178,6 +178,11 @@ def ollama(url: str, models: Sequence[str] | None, version: str = "") -> Finding
     return Finding(Section.MODELS, f"Ollama {url}", "ok", detail + ", ".join(models[:5]))
 
 
+def no_ollama() -> Finding:
+    """OLLAMA_ENABLED is false."""
+    return Finding(Section.OLLAMA, "Ollama", "ok", "switched off (OLLAMA_ENABLED): nobody manages or watches its hosts")
+
+
 def service(name: str, url: str, state: str, detail: str) -> Finding:
     """`state` as `arriero health` has it."""
     remedy = "" if state == "ok" else f"make run, or make {name.partition('-')[0]}; its log says why it ended"

@@ -140,6 +140,9 @@ def _startable() -> Finding:
 
 
 def _ollama(settings: StackSettings) -> Iterator[Finding]:
+    if not settings.ollama_enabled:
+        yield checks.no_ollama()
+        return
     run = connection.this_stack(settings)
     urls = run.ollama_urls if run and run.ollama_urls else settings.ollama_hosts
     with ThreadPoolExecutor(8) as pool:

@@ -8,6 +8,8 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
+from shared import egress
+
 TRIES = 6
 PAUSES = wait_random_exponential(multiplier=1, max=60)
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
@@ -19,6 +21,15 @@ class DeliveryFailed(Exception):
     def __init__(self, reason: str, *, again: bool) -> None:
         self.again = again
         super().__init__(reason)
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Connections to receivers. Where a name leads only the socket knows, so in airgap mode it is asked."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=egress.open_socket),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
 
 
 def _is_worth_another(error: BaseException) -> bool:
@@ -55,6 +66,8 @@ class Post:
         except TimeoutError as error:
             raise DeliveryFailed(f"no answer within {self._timeout.total:g} s", again=True) from error
         except aiohttp.ClientError as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, egress.OutsideAirgap):
+                raise DeliveryFailed(str(error.os_error.strerror), again=False) from None
             raise DeliveryFailed(type(error).__name__, again=True) from None
         if not 200 <= status < 300:
             raise DeliveryFailed(f"status {status}", again=status >= 500 or status in _WORTH_ANOTHER_TRY)

@@ -50,7 +50,13 @@ class AnthropicBackend:
             headers["x-api-key"] = service.key
         # Clients' base URLs end at the host, other dialects' in /v1; both are meant the same.
         base_url = url.rstrip("/").removesuffix("/v1")
-        self._upstream = Upstream(base_url, pool_size=pool_size, headers=headers, verify_cert=service.verify_cert)
+        self._upstream = Upstream(
+            base_url,
+            pool_size=pool_size,
+            headers=headers,
+            verify_cert=service.verify_cert,
+            is_ours=service.local,
+        )
         self._ask_timeouts = service.ask_timeouts
 
     @property

@@ -42,6 +42,7 @@ class _Block(msgspec.Struct):
     name: str = ""
     text: str = ""
     thinking: str = ""
+    signature: str = ""
     input: dict[str, Any] | None = None
 
 
@@ -51,6 +52,7 @@ class _Delta(msgspec.Struct):
     type: str = ""
     text: str = ""
     thinking: str = ""
+    signature: str = ""
     partial_json: str = ""
     stop_reason: str | None = None
 
@@ -153,7 +155,8 @@ class EventReader:
         self._blocks[event.index] = opened = _Open(block.type, block.id, block.name)
         if block.input:
             opened.whole = msgspec.json.encode(block.input).decode()
-        return Delta(block.text, block.thinking) if block.text or block.thinking else None
+        said = Delta(block.text, block.thinking, signature=block.signature)
+        return said if said.content or said.thinking or said.signature else None
 
     def _more(self, event: _Event) -> Delta | None:
         delta, block = event.delta, self._blocks.get(event.index)
@@ -164,6 +167,8 @@ class EventReader:
                 return Delta(delta.text) if delta.text else None
             case "thinking_delta":
                 return Delta("", delta.thinking) if delta.thinking else None
+            case "signature_delta":
+                return Delta(signature=delta.signature) if delta.signature else None
             case "input_json_delta":
                 block.chars += len(delta.partial_json)
                 if block.chars > MAX_INPUT_CHARS:

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.backends.anthropic_models import Traits, traits
 from shared.backends.anthropic_schema import narrowed
-from shared.backends.anthropic_turns import system_text, turns
+from shared.backends.anthropic_turns import calling_turn, system_text, turns
 from shared.errors import BackendRejected
 from shared.wire.canonical import ChatRequest, CompletionRequest, Message, Sampling, Think
 
@@ -41,7 +41,6 @@ def chat_body(request: ChatRequest) -> Sent:
     takes = traits(request.model)
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": turns(request.messages),
         "max_tokens": request.sampling.max_tokens or DEFAULT_MAX_TOKENS,
         "stream": True,
     }
@@ -54,6 +53,8 @@ def chat_body(request: ChatRequest) -> Sent:
     by_tool = _set_format(body, request, takes)
     if not by_tool:
         _set_thinking(body, request, takes)
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    body["messages"] = turns(request.messages, thinks=thinks)
     if takes.samples and "thinking" not in body:
         body.update(_sampling(request.sampling))
     return Sent(_encode(body), by_tool)
@@ -126,7 +127,8 @@ def _set_thinking(body: dict[str, Any], request: ChatRequest, takes: Traits) -> 
         if isinstance(think, str):
             _set_effort(body, think)
         return
-    if _awaits_tools(request.messages):
+    calling = calling_turn(request.messages)
+    if calling is not None and not calling.signature:
         # Such a model goes on thinking only after the very thoughts, signed, that led to the call.
         return
     budget = BUDGETS[think]
@@ -146,12 +148,6 @@ def _set_thinking(body: dict[str, Any], request: ChatRequest, takes: Traits) -> 
 
 def _set_effort(body: dict[str, Any], effort: str) -> None:
     body.setdefault("output_config", {})["effort"] = effort
-
-
-def _awaits_tools(messages: list[Message]) -> bool:
-    """Whether the latest turn of the model called tools, whose answers it now goes on from."""
-    latest = next((message for message in reversed(messages) if message.role == "assistant"), None)
-    return latest is not None and bool(latest.tool_calls)
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:

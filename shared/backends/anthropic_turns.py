@@ -1,7 +1,8 @@
 """A canonical conversation as the Messages API wants it: turns that alternate, tool results in the user's. Pure.
 
 Thinking of earlier turns is left out: the API takes it back only with its signature, which belongs to one model of one
-account, and a conversation here may have been held with any.
+account, and a conversation here may have been held with any. The exception is what led to the tool calls from whose
+answers the model now goes on: where that is signed it goes along, since without it the model may not think on.
 """
 
 from __future__ import annotations
@@ -28,9 +29,17 @@ def system_text(messages: list[Message]) -> str:
     return "\n\n".join(message.content for message in messages if message.role == "system" and message.content.strip())
 
 
-def turns(messages: list[Message]) -> list[Block]:
-    """The turns, neighbours of one role made one. Raises BackendRejected for what the API has no place for."""
+def calling_turn(messages: list[Message]) -> Message | None:
+    """The latest turn of the model, if it called tools, whose answers the model now goes on from."""
+    latest = next((message for message in reversed(messages) if message.role == "assistant"), None)
+    return latest if latest is not None and latest.tool_calls else None
+
+
+def turns(messages: list[Message], *, thinks: bool = False) -> list[Block]:
+    """The turns, neighbours of one role made one. `thinks`: the model is asked to. Raises BackendRejected for what the
+    API has no place for."""
     book = _Book()
+    thought_of = calling_turn(messages) if thinks else None
     for index, message in enumerate(messages):
         if message.images and message.role in ("system", "assistant"):
             raise BackendRejected(
@@ -42,7 +51,8 @@ def turns(messages: list[Message]) -> list[Block]:
                 book.add("user", [*_images(message, index), *_text(message.content)])
             case "assistant":
                 calls = [book.call(call, index, at) for at, call in enumerate(message.tool_calls)]
-                book.add("assistant", [*_text(message.content), *calls])
+                thinking = _thinking(message) if message is thought_of else []
+                book.add("assistant", [*thinking, *_text(message.content), *calls])
             case "tool":
                 book.answer(message, index)
     if not book.turns:
@@ -116,6 +126,11 @@ class _Book:
 def _text(text: str) -> list[Block]:
     # The API refuses text of nothing but white space.
     return [{"type": "text", "text": text}] if text.strip() else []
+
+
+def _thinking(message: Message) -> list[Block]:
+    signed = {"type": "thinking", "thinking": message.thinking, "signature": message.signature}
+    return [signed] if message.signature else []
 
 
 def _images(message: Message, index: int) -> list[Block]:

@@ -14,7 +14,9 @@ from shared.services.presets import ApiFormat
 
 
 def _ollama(service: ServiceConfig, url: str, *, pool_size: int) -> Backend:
-    return OllamaBackend(url, pool_size=pool_size, key=service.key, verify_cert=service.verify_cert)
+    return OllamaBackend(
+        url, pool_size=pool_size, key=service.key, verify_cert=service.verify_cert, is_ours=service.local
+    )
 
 
 BUILDERS: dict[ApiFormat, Callable[..., Backend]] = {

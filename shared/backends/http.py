@@ -197,8 +197,10 @@ class Upstream:
         verify_cert: bool = True,
         keeps_connections: bool = True,
         id_header: str = "x-request-id",
+        is_ours: bool = False,
     ) -> None:
-        """`headers` go with every call. `keeps_connections`: for the next call. `id_header`: where a call's id goes."""
+        """`headers` go with every call. `keeps_connections`: for the next call. `id_header`: where a call's id goes.
+        `is_ours`: the server is told the id that our caller gave."""
         url = URL(base_url)
         if url.scheme not in ("http", "https") or not url.host:
             # The value stays out of the text: it may carry a password.
@@ -211,6 +213,7 @@ class Upstream:
         self._verify_cert = verify_cert
         self._keeps_connections = keeps_connections
         self._id_header = id_header
+        self._is_ours = is_ours
         self._session: aiohttp.ClientSession | None = None
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -253,8 +256,9 @@ class Upstream:
             headers["Content-Type"] = content_type
         if request_id:
             headers[self._id_header] = request_id
-        # The job's id above is for us; the client's own id, as in our log lines, is for whoever compares logs.
-        if correlation_id := get_contextvars().get("request_id"):
+        # The job's id above is for us; the client's own id, as in our log lines, is for whoever compares logs. To a
+        # stranger it would tell which calls belong together, and it may be a name.
+        if self._is_ours and (correlation_id := get_contextvars().get("request_id")):
             headers["x-correlation-id"] = correlation_id
 
         async def send() -> aiohttp.ClientResponse:

@@ -58,14 +58,17 @@ class OllamaBackend:
         allow_cloud: bool = False,
         key: str = "",
         verify_cert: bool = True,
+        is_ours: bool = True,
     ) -> None:
-        """`key`: for a proxy before the server that wants one; Ollama itself knows none."""
+        """`key`: for a proxy before the server that wants one; Ollama itself knows none. `is_ours`: as for
+        `Upstream`."""
         self._upstream = Upstream(
             base_url,
             pool_size=pool_size,
             max_line_bytes=max_line_bytes,
             headers={"Authorization": f"Bearer {key}"} if key else None,
             verify_cert=verify_cert,
+            is_ours=is_ours,
         )
         self._keep_alive = keep_alive
         self._allow_cloud = allow_cloud

@@ -71,6 +71,7 @@ class OpenAICompatibleBackend:
             verify_cert=service.verify_cert,
             keeps_connections=self._quirks.keeps_connections,
             id_header=ID_HEADER,
+            is_ours=service.local,
         )
         self._ask_timeouts = service.ask_timeouts
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from shared.errors import BadRequest, IdempotencyMismatch, OperationConflict, OperationNotFound
+from shared.errors import BadRequest, IdempotencyMismatch, OperationConflict, OperationNotFound, ServiceUnavailable
 from shared.jobs import JobRecord, Kind, NewJob, Priority, State
 from shared.model_names import is_allowed, same
 from shared.queue.client import ANSWER_WITHIN_S, QueueClient
@@ -35,6 +35,7 @@ TIMEOUTS_S: dict[OperationName, float] = {
 RETENTION_S = 86_400.0
 """No shorter than any operation: the number of the next one is read from the record of the last."""
 POLL_S = 0.1
+NO_HOSTS = "There is no Ollama here whose models could be changed: it is not one of the services."
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _LOCAL_NAME = re.compile(rf"(?:{_PART}/)?{_PART}(?::{_PART})?")
 _FULL_NAME = re.compile(rf"(?:{_PART}(?::[0-9]{{1,5}})?/)?(?:{_PART}/)?{_PART}(?::{_PART})?")
@@ -117,9 +118,11 @@ class Orders:
         self._allowed = allowed
 
     async def place(self, order: ModelOperation, *, by: str, request_id: str = "") -> Operation:
-        """Accept an order; `by` names who gave it. Raises BadRequest, OperationConflict."""
+        """Accept an order; `by` names who gave it. Raises BadRequest, OperationConflict, ServiceUnavailable."""
         check_model(order.model, order.op, self._allowed)
         check_file(order)
+        if not self._hosts:
+            raise ServiceUnavailable(NO_HOSTS)
         if order.host and order.host not in self._hosts:
             raise BadRequest(f"`host` must be one of {', '.join(self._hosts)}.", param="host")
         for host in self._hosts if not order.host else [""]:

@@ -23,10 +23,10 @@ log = structlog.get_logger()
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def digest_of(tenant: str, kind: str, request: Request) -> str:
-    """One name for the same request of the same tenant, whatever the order of its options."""
+def digest_of(tenant: str, kind: str, service: str, request: Request) -> str:
+    """One name for the same request of the same tenant to the same service, whatever the order of its options."""
     asked = replace(request, keep_alive=None)  # says nothing about the answer
-    return hashlib.sha256(_canonical((tenant, kind, asked))).hexdigest()
+    return hashlib.sha256(_canonical((tenant, kind, service, asked))).hexdigest()
 
 
 def is_plain(request: Request) -> bool:
@@ -36,12 +36,12 @@ def is_plain(request: Request) -> bool:
     return not (isinstance(request, CompletionRequest) and request.images)
 
 
-def digest(tenant: str, kind: str, request: Request, *, no_store: bool = False) -> str | None:
-    """The name under which this very request's answer is kept; None for one that is not: marked so, with tools or
-    images, an embedding."""
+def digest(tenant: str, kind: str, service: str, request: Request, *, no_store: bool = False) -> str | None:
+    """The name under which the answer of `service` to this very request is kept: a model of the same name at another
+    one is another model. None for a request whose answer is not kept: marked so, with tools or images, an embedding."""
     if no_store or not tenant or isinstance(request, EmbeddingRequest) or not is_plain(request):
         return None
-    return digest_of(tenant, kind, request)
+    return digest_of(tenant, kind, service, request)
 
 
 def is_worth_keeping(answer: TextAnswer) -> bool:

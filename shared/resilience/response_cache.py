@@ -42,7 +42,7 @@ class Hit:
 def response_name(tenant: str, kind: str, service: str, request: Request) -> str:
     """The name of the answer of `service` to this request; empty for one with tools or images, whose answer is not
     kept."""
-    return digest_of(tenant, f"{kind}@{service}", request) if tenant and is_plain(request) else ""
+    return digest_of(tenant, kind, service, request) if tenant and is_plain(request) else ""
 
 
 def is_repeatable(request: Request) -> bool:

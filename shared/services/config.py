@@ -30,7 +30,7 @@ from yarl import URL
 
 from shared.backends.base import CallTimeouts
 from shared.backends.openai_quirks import QUIRKS, Quirks
-from shared.egress import LOCAL_NETWORKS, is_within
+from shared.egress import LOCAL_NETWORKS, IPNetwork, is_within
 from shared.services.presets import DIALECTS, PRESETS, ApiFormat, Preset, ServiceCapabilities
 from shared.setting_types import split_list
 
@@ -52,11 +52,12 @@ def is_address(url: str, schemes: Sequence[str] = ("http", "https")) -> bool:
         return False
 
 
-def looks_ours(url: object) -> bool:
-    """Whether an address can only be on a network of ours: a local number, or a name that the world does not know."""
+def looks_ours(url: object, networks: Sequence[IPNetwork] = LOCAL_NETWORKS) -> bool:
+    """Whether an address can only be on a network of ours: a number in `networks`, or a name that the world does not
+    know."""
     host = urlsplit(str(url)).hostname or ""
     try:
-        return is_within(host, LOCAL_NETWORKS)
+        return is_within(host, networks)
     except ValueError:
         return "." not in host or host.endswith(PRIVATE_DOMAINS)
 

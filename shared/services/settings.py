@@ -20,6 +20,8 @@ from shared.setting_types import NameList
 KEYED = ("openai", "openrouter", "anthropic")
 """Services that a key alone switches on."""
 OLLAMA = "ollama"
+NO_OLLAMA = "Ollama is switched off (OLLAMA_ENABLED, SERVICES.ollama): its hosts are left alone"
+"""What managers and monitors say of themselves where it is."""
 
 
 def split_services(value: Any) -> Any:
@@ -98,8 +100,8 @@ class ServiceSettings(BaseModel):
     airgap_mode: bool = Field(
         False,
         validation_alias=AliasChoices("airgap_mode", "llm_airgap_mode"),
-        description="No cloud service exists, and model servers are connected to at local addresses only. "
-        "Also read as LLM_AIRGAP_MODE.",
+        description="No cloud service exists, and model servers and receivers of alerts are connected to at local "
+        "addresses only. Also read as LLM_AIRGAP_MODE.",
     )
     airgap_allowed_networks: NameList = Field(
         default_factory=list,
@@ -152,6 +154,19 @@ class ServiceSettings(BaseModel):
         others = [service for name, service in self.services.items() if name != OLLAMA]
         return [ollama, *others] if self.ollama_enabled else others
 
+    @property
+    def ollama_hosts(self) -> tuple[str, ...]:
+        """The hosts that managers look after and monitors watch; none where Ollama is not in force."""
+        ollama = self.new_registry().get(OLLAMA)
+        return () if ollama is None else ollama.urls
+
+    @property
+    def inside(self) -> tuple[egress.IPNetwork, ...] | None:
+        """The networks of airgap mode; None: it is off."""
+        if not self.airgap_mode:
+            return None
+        return (*egress.LOCAL_NETWORKS, *egress.networks(self.airgap_allowed_networks))
+
     def new_registry(self) -> Registry:
         """The services in force, by these settings alone."""
         return Registry(self.configured_services, default=self.default_service, airgap=self.airgap_mode)
@@ -169,9 +184,8 @@ class ServiceSettings(BaseModel):
         yield from wrong
         if wrong:
             return
-        inside = (*egress.LOCAL_NETWORKS, *egress.networks(self.airgap_allowed_networks)) if self.airgap_mode else None
         for service in self.configured_services:
-            yield from service_conflicts(service, inside)
+            yield from service_conflicts(service, self.inside)
         yield from default_conflicts(
             self.new_registry(), self.default_service, registers=self.allow_service_registration
         )

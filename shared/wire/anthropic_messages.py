@@ -43,7 +43,7 @@ class ImageBlock(Wire):
 
 
 class ThinkingBlock(Wire):
-    """Thinking of an earlier turn. Its signature is taken, and not needed."""
+    """Thinking of an earlier turn. Its signature goes back to the service that gave it; others need none."""
 
     type: Literal["thinking"]
     thinking: Text
@@ -185,10 +185,12 @@ def to_messages(system: str | list[TextBlock] | None, bodies: list[AnthropicMess
         results = [_result(block, called) for block in blocks if isinstance(block, ToolResultBlock)]
         calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlock)]
         called.update((call.id, call.name) for call in calls)
+        thoughts = [block for block in blocks if isinstance(block, ThinkingBlock | RedactedThinkingBlock)]
         said = Message(
             role=body.role,
             content="\n".join(block.text for block in blocks if isinstance(block, TextBlock)),
-            thinking="\n".join(block.thinking for block in blocks if isinstance(block, ThinkingBlock)),
+            thinking="\n".join(block.thinking for block in thoughts if isinstance(block, ThinkingBlock)),
+            signature=_signature(thoughts),
             images=[block.source.data for block in blocks if isinstance(block, ImageBlock)],
             tool_calls=calls,
         )
@@ -196,6 +198,14 @@ def to_messages(system: str | list[TextBlock] | None, bodies: list[AnthropicMess
         if not results or said.content or said.images or said.tool_calls:
             messages.append(said)
     return messages
+
+
+def _signature(thoughts: list[ThinkingBlock | RedactedThinkingBlock]) -> str:
+    """That of the only piece of thinking: of several none has that of the whole."""
+    match thoughts:
+        case [ThinkingBlock(signature=signature)]:
+            return signature
+    return ""
 
 
 def _joined(content: str | list[TextBlock] | None) -> str:

@@ -43,8 +43,8 @@ class Rendering:
 def message_body(r: Rendering, answer: TextAnswer) -> Body:
     """The whole answer: thinking, text, calls, each where there is any."""
     content: list[Body] = []
-    if answer.thinking:
-        content.append(thinking_block(answer.thinking))
+    if answer.thinking or answer.signature:
+        content.append(thinking_block(answer.thinking, answer.signature))
     if answer.content:
         content.append({"type": "text", "text": answer.content})
     content += [{**use_block(call), "input": input_of(call)} for call in answer.tool_calls]
@@ -71,9 +71,9 @@ def message_head(r: Rendering, model: str) -> Body:
     }
 
 
-def thinking_block(text: str) -> Body:
-    # Clients send the signature back with the block; nobody here checks it.
-    return {"type": "thinking", "thinking": text, "signature": ""}
+def thinking_block(text: str, signature: str = "") -> Body:
+    # Clients send the signature back with the block; only the service that gave it can check it.
+    return {"type": "thinking", "thinking": text, "signature": signature}
 
 
 def use_block(call: ToolCall) -> Body:

@@ -51,6 +51,8 @@ class EventRenderer:
         for delta in deltas:
             if delta.thinking:
                 frames += (self._opened("thinking"), self._head, to_json(delta.thinking), _TAIL)
+            if delta.signature:
+                frames.append(self._signed(delta.signature))
             if delta.content:
                 frames += (self._opened("text"), self._head, to_json(delta.content), _TAIL)
             frames += [self._call(call) for call in delta.tool_calls]
@@ -71,6 +73,15 @@ class EventRenderer:
     def error(self, error: ErrorRecord) -> bytes:
         """An event in place of the message's end."""
         return event("error", error_body(error, self._rendering.request_id))
+
+    def _signed(self, signature: str) -> bytes:
+        """The signature of the thinking that goes on, and its end. One that comes after the end, from a run that
+        repeats the one before, is left out; one of thinking that is not shown begins the message."""
+        if self._open != "thinking" and (self._open or self._blocks):
+            return b""
+        opening = self._opened("thinking")
+        piece = {"type": "signature_delta", "signature": signature}
+        return opening + event("content_block_delta", {"index": self._blocks, "delta": piece}) + self._closed()
 
     def _opened(self, kind: str) -> bytes:
         """What must be said before a piece of this kind of block."""

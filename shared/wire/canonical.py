@@ -30,6 +30,8 @@ class Message(Struct, kw_only=True, omit_defaults=True):
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     thinking: str = ""
+    signature: str = ""
+    """By which the service that thought it knows `thinking` again, as it gave it; empty where nobody signed."""
     images: list[str] = []
     tool_calls: list[ToolCall] = []
     tool_call_id: str = ""
@@ -107,6 +109,8 @@ class Delta(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] = []
     logprobs: list[dict[str, Any]] = []
     """Ollama's and OpenAI's shared shape: {token, logprob, bytes, top_logprobs}."""
+    signature: str = ""
+    """Of the thinking so far, which ends with it."""
 
 
 class Usage(Struct, kw_only=True, omit_defaults=True):
@@ -141,6 +145,8 @@ class TextAnswer(Struct, kw_only=True, omit_defaults=True):
     backend: str = ""
     content: str = ""
     thinking: str = ""
+    signature: str = ""
+    """As in `Message`. Thinking in several pieces, each signed, has none as a whole."""
     tool_calls: list[ToolCall] = []
     logprobs: list[dict[str, Any]] = []
     finish_reason: FinishReason = "stop"

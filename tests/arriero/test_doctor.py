@@ -12,6 +12,7 @@ import pytest
 
 from arriero.cli import checks, doctor
 from arriero.cli.checks import Finding, Section
+from arriero.settings import StackSettings
 from arriero.stack.redis_server import OLDEST_MAJOR
 from shared.queue.stats import QueueStats, WorkerInfo
 from shared.resilience.breaker import BreakerState
@@ -164,3 +165,11 @@ def test_the_doctor_asks_the_docker_on_path(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_doctor_and_up_ask_for_the_same_redis() -> None:
     assert checks.LEAST_REDIS_MAJOR == OLDEST_MAJOR
+
+
+def test_an_ollama_that_is_switched_off_is_told_and_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OLLAMA_ENABLED", "false")
+    (found,) = doctor._ollama(StackSettings())
+    assert (found.state, found.section) == ("ok", Section.OLLAMA)
+    assert "OLLAMA_ENABLED" in found.detail

@@ -14,7 +14,16 @@ from anthropic import AsyncAnthropic
 from anthropic.types import MessageParam
 
 from tests.integration.stack import Stack
-from tests.shared.backends.anthropic_server import KEY, MESSAGES, AnthropicServer, message, refusal, text, tool_use
+from tests.shared.backends.anthropic_server import (
+    KEY,
+    MESSAGES,
+    AnthropicServer,
+    message,
+    refusal,
+    text,
+    thinking,
+    tool_use,
+)
 from tests.shared.backends.scripted_server import Reply
 
 CLAUDE = "claude-opus-4-6"
@@ -90,6 +99,42 @@ async def test_the_official_client_calls_a_tool_through_the_queue(service: Anthr
         final = await client.messages.create(model=f"anthropic~{CLAUDE}", max_tokens=99, messages=turns, tools=tools)
     assert final.content[0].type == "text" and final.content[0].text == "Sunny."
     assert [turn["role"] for turn in service.asked["messages"]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.req("S3-12", "S3-24")
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_signed_thinking_comes_to_the_client_and_goes_back_as_it_was(
+    service: AnthropicServer, stack: Stack, streamed: bool
+) -> None:
+    tools: Any = [{"name": "get_weather", "input_schema": {"type": "object", "properties": {}}}]
+    ask: Any = {
+        "model": f"anthropic~{CLAUDE}", "max_tokens": 2000, "tools": tools,
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+    }  # fmt: skip
+    async with AsyncAnthropic(base_url=stack.url, api_key="none", max_retries=0) as client:
+        service.answer(*message(thinking(0, "Let me", " see."), tool_use(1, "get_weather", "{}"), reason="tool_use"))
+        if streamed:
+            async with client.messages.stream(messages=QUESTION, **ask) as stream:
+                called = await stream.get_final_message()
+        else:
+            called = await client.messages.create(messages=QUESTION, **ask)
+        thought = {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"}
+        assert called.content[0].to_dict() == thought
+        service.answer(*message(text(0, "Sunny.")))
+        result: Any = {"type": "tool_result", "tool_use_id": "toolu_01", "content": "sunny"}
+        said: Any = [{"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
+        await client.messages.create(messages=[*QUESTION, *said], **ask)
+    assert service.asked["messages"][1]["content"][0] == thought
+    assert service.asked["thinking"]["type"] == "adaptive"
+
+
+async def test_of_thinking_in_several_pieces_a_whole_answer_has_no_signature(
+    service: AnthropicServer, http: httpx.AsyncClient
+) -> None:
+    service.answer(*message(thinking(0, "One."), thinking(1, "Two."), text(2, "So.")))
+    ask = {"model": f"anthropic~{CLAUDE}", "max_tokens": 2000, "messages": QUESTION, "thinking": {"type": "enabled"}}
+    whole = await http.post("/v1/messages", json=ask)
+    assert whole.json()["content"][0] == {"type": "thinking", "thinking": "One.Two.", "signature": ""}
 
 
 @pytest.mark.req("S0-09")

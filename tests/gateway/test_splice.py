@@ -124,3 +124,11 @@ def test_tool_calls_are_the_same_whatever_their_ids() -> None:
     splice.started(3)
     with pytest.raises(StreamRestarted):
         splice.chunk(Chunk(attempt=3, seq=1, deltas=[Delta(tool_calls=[other])]))
+
+
+def test_thinking_that_only_the_end_brings_comes_with_its_signature() -> None:
+    answer = TextAnswer(model="m", thinking="hm", signature="c2ln", content="a")
+    assert Splice("job_1").finish(answer) == [Delta("a", "hm", signature="c2ln")]
+    told = Splice("job_1")
+    told.chunk(Chunk(attempt=1, seq=1, deltas=[Delta("", "hm"), Delta(signature="c2ln")]))
+    assert told.finish(answer) == [Delta("a")]

@@ -200,3 +200,13 @@ async def test_a_manager_that_leaves_hands_its_download_over_at_no_cost(
             ended = await second.ended(ordered)
             assert (ended["status"], ended["attempts"]) == ("succeeded", 2)
             await wait_until(second.leads, 5.0, description="a leader that leaves is followed at once")
+
+
+async def test_an_operation_that_finds_no_host_to_be_done_on_fails(settings: Settings) -> None:
+    """A gateway that knows an Ollama may have ordered it."""
+    off = {"ollama_enabled": False, "services": {"jan": {}}}
+    async with simulator() as server, started(settings(server)) as other, started(settings(server, **off)) as manager:
+        placed = await other.orders.place(ModelOperation(op="load", model="phi3"), by="t")
+        manager.begin()
+        ended = await carried_out(other, placed.record.id)
+    assert (ended["status"], ended["error"]["code"]) == ("dead_lettered", "service_unavailable")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from shared.api_keys import Role, as_key_store, create_key
+from shared.services.settings import NO_OLLAMA
 from tests.arriero.daemon import Daemon
 from tests.conftest import WaitUntil
 from tests.house.guarded_redis import PASSWORD, USER, guarded_redis, refused
@@ -193,3 +194,28 @@ async def test_the_shipped_rights_are_enough(tmp_path: Path, wait_until: WaitUnt
             await manager.order("/models/cleanup")
             assert (await manager.done("/models/update", model="mistral"))["status"] == "succeeded"
         assert refused(admin) == []
+
+
+@pytest.mark.req("S1-17")
+async def test_with_ollama_switched_off_its_hosts_are_left_alone(redis_url: str) -> None:
+    async with simulator(models=("llama3.2",)) as server:
+        settings = {
+            "MANAGER_PORT": "0", "OLLAMA_BASE_URLS": server.url, "REDIS_URL": redis_url, "OLLAMA_ENABLED": "false",
+            "DEFAULT_SERVICE": "jan", "SERVICES": '{"jan": {}}', "MODEL_PRELOAD_LIST": "llama3.2",
+            "MEMORY_CLEANUP_INTERVAL": "1",
+        }  # fmt: skip
+        async with (
+            Daemon([sys.executable, "-m", "manager"], settings) as daemon,
+            httpx.AsyncClient(base_url=daemon.url) as http,
+        ):
+            health, ready = await http.get("/health"), await http.get("/health/ready")
+            assert (health.json()["status"], health.json()["ollama"]) == ("healthy", NO_OLLAMA)
+            assert (ready.status_code, ready.json()["services"]) == (200, {"redis": "healthy"})
+            models = (await http.get("/models")).json()
+            assert (models["models"], models["hosts"]) == ([], [])
+            refused = await http.post("/models/pull", json={"model": "phi3"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "service_unavailable")
+            assert 'turns_total{outcome="failed"}' not in (await http.get("/metrics")).text
+        assert server.calls.entries("call") == []
+    assert daemon.output.count(NO_OLLAMA.encode()) == 1
+    assert daemon.status == 0

@@ -19,8 +19,9 @@ from monitor.alerts import Alert, AlertState, Place, Severity
 from monitor.deliver.channels import Alertmanager, Channel, Slack, Webhook
 from monitor.deliver.ledger import Ledger
 from monitor.deliver.message import Message
-from monitor.deliver.post import TRIES, DeliveryFailed, Post
+from monitor.deliver.post import TRIES, DeliveryFailed, Post, new_session
 from monitor.deliver.teller import AGAIN_S, MOST_WAITING, Look, Teller
+from shared import egress
 from shared.queue.client import QueueClient
 from shared.settings import BaseServiceSettings
 from tests.conftest import WaitUntil
@@ -309,3 +310,19 @@ async def test_a_channel_with_a_mistake_goes_on(redis_url: str) -> None:
     await teller.stop()
     assert counted(deliveries) == {("odd", "failed"): 1, ("odd", "delivered"): 1}
     await client.aclose()
+
+
+@pytest.mark.req("S3-22")
+async def test_in_airgap_mode_no_receiver_outside_is_connected_to() -> None:
+    """Whatever name led there; and it is not tried again."""
+    egress.keep_inside()
+    try:
+        async with Receiver() as receiver, new_session() as session:
+            near = Post(session, 2.0, pauses=wait_none())
+            with pytest.raises(DeliveryFailed, match="airgap mode") as failed:
+                await near.send("http://203.0.113.7:9/hook", b"{}")
+            await near.send(receiver.url, b"{}")
+    finally:
+        egress.allow_all()
+    assert not failed.value.again
+    assert len(receiver.posted) == 1

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from monitor.signals import METRICS
 from shared.jobs import Priority
 from shared.queue.client import QueueClient
+from shared.services.settings import NO_OLLAMA
 from shared.usage.fields import Call
 from shared.usage.recorder import UsageRecorder
 from tests.conftest import WaitUntil
@@ -210,3 +211,16 @@ async def test_a_model_that_jobs_want_and_nobody_has(redis_url: str, queue: Queu
             return "model_missing" not in await active(http)
 
         await wait_until(is_over, description="llava is there")
+
+
+@pytest.mark.req("S1-54")
+async def test_with_ollama_switched_off_no_host_is_watched_or_missed(redis_url: str, queue: QueueClient) -> None:
+    off = {"OLLAMA_ENABLED": "false", "SERVICES": '{"jan": {}}', "DEFAULT_SERVICE": "jan"}
+    await enqueue(queue, model="llava")
+    async with monitor(redis_url, **off) as http:
+        health, report = await get(http, "/health"), await get(http, "/report")
+        assert (health["status"], health["ollama"]) == ("healthy", NO_OLLAMA)
+        assert (report["ollama"], report["errors"]) == ([], {})
+        assert report["queue"]["unfinished_by_model"] == {"llava": 1}
+        assert not {"model_missing", "ollama_all_down", "ollama_host_down"} & (await active(http)).keys()
+        assert "Ollama    none" in (await http.get("/report?format=text")).text

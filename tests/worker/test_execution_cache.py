@@ -11,6 +11,8 @@ from infra.simulator import Simulator, running
 from shared.jobs import NewJob, State
 from shared.resilience.answer_store import CachePolicy
 from shared.resilience.breaker import BreakerPolicy
+from shared.routes import Candidate, Route
+from shared.services.config import ServiceConfig
 from tests.conftest import WaitUntil
 from tests.worker.rig import INSTANT, bench, calls, chat, fault, text_of
 from worker.fallback import FallbackPolicy
@@ -80,3 +82,22 @@ async def test_switched_off_with_the_other_fallbacks(redis_url: str, host: Simul
         fault(host)
         record = await b.run(chat("why"), wait_until)
     assert record.state is State.DEAD_LETTERED
+
+
+@pytest.mark.req("S1-48")
+async def test_the_answer_of_one_service_does_not_stand_in_for_that_of_another(
+    redis_url: str, host: Simulator, wait_until: WaitUntil
+) -> None:
+    given = {"api_format": "openai", "urls": [host.url + "/v1"], "api_key": "sk-cloud-0123456789abcdef"}
+    services = [ServiceConfig.model_validate(given | {"name": name}) for name in ("one", "other")]
+
+    def ask(service: str) -> NewJob:
+        return chat("why", route=Route(candidates=(Candidate(service, "llama3.2"),), explicit=True))
+
+    async with bench(redis_url, [], services=services, cache=KEEP, breaking=False) as b:
+        await b.run(ask("one"), wait_until)
+        fault(host)
+        same = text_of(await b.run(ask("one"), wait_until))
+        other = await b.run(ask("other"), wait_until)
+    assert (same.cached, same.service) == (True, "one")
+    assert other.state is State.DEAD_LETTERED

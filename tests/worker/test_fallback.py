@@ -35,6 +35,7 @@ from worker.fallback import (
     routes,
     simplified,
     turn,
+    unsigned,
 )
 
 ASK = ChatRequest(model="llama3.2", messages=[Message(role="user", content="hi")])
@@ -251,3 +252,10 @@ def test_no_call_outlives_the_deadline_and_a_stand_in_gets_less(left: float, is_
     assert got.total_s <= (20 if is_fallback else 300)
     if not is_last:
         assert got.first_byte_s <= 0.6 * left, "a silent host must leave time for another"
+
+
+def test_another_model_is_not_shown_signatures_that_it_did_not_give() -> None:
+    thought = Message(role="assistant", content="a", thinking="hm", signature="c2ln")
+    assert unsigned(ASK) is ASK
+    got = unsigned(replace(ASK, messages=[*ASK.messages, thought]))
+    assert got == replace(ASK, messages=[*ASK.messages, replace(thought, signature="")])

@@ -49,6 +49,7 @@ def test_a_whole_stream() -> None:
     assert deltas == [
         Delta("", "Hm"),
         Delta("", "m."),
+        Delta(signature="c2lnbmVk"),
         Delta("Let me"),
         Delta(" look."),
         Delta(tool_calls=[ToolCall(id="toolu_01", name="get_weather", arguments='{"city":"Lima"}')]),

@@ -95,7 +95,7 @@ async def test_a_tool_is_called_and_its_answer_brought_back(server: AnthropicSer
     server.answer(*message(thinking(0, "hm"), tool_use(1, "get_weather", '{"city":', '"Lima"}'), reason="tool_use"))
     called = await chat(backend)
     call = ToolCall(id="toolu_01", name="get_weather", arguments='{"city":"Lima"}')
-    assert called[1] == Delta(tool_calls=[call])
+    assert called[1:3] == [Delta(signature="c2lnbmVk"), Delta(tool_calls=[call])]
     assert isinstance(called[-1], Finish) and called[-1].reason == "tool_calls"
     server.answer(*message(text(0, "Sunny.")))
     turns = [

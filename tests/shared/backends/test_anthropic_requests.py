@@ -190,3 +190,35 @@ def test_a_prompt_is_a_conversation_of_one_turn() -> None:
         with pytest.raises(BackendRejected) as caught:
             completion_body(replace(prompt, **refused))
         assert caught.value.param == param
+
+
+def calling(signature: str, model: str = BUDGETED, **more: Any) -> ChatRequest:
+    """A conversation in which the model has called a tool, and has its answer."""
+    call = ToolCall(id="call_1", name="get_weather", arguments="{}")
+    turns = [
+        Message(role="assistant", content="Well.", thinking="of old", signature="b2xk"),
+        Message(role="user", content="And the weather?"),
+        Message(role="assistant", thinking="hm", signature=signature, tool_calls=[call]),
+        Message(role="tool", content="sunny", tool_call_id="call_1"),
+    ]
+    return ChatRequest(model=model, messages=[*ASK.messages, *turns], tools=[WEATHER], **more)
+
+
+@pytest.mark.parametrize(("model", "mode"), [(BUDGETED, "enabled"), (ADAPTIVE, "adaptive")])
+def test_what_led_to_a_call_goes_back_signed_and_the_model_thinks_on(model: str, mode: str) -> None:
+    sent = body(calling("c2ln", model, think=True))
+    earlier, latest = (turn["content"] for turn in sent["messages"] if turn["role"] == "assistant")
+    assert latest[0] == {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+    assert [block["type"] for block in (*earlier, *latest)] == ["text", "thinking", "tool_use"]
+    assert sent["thinking"]["type"] == mode
+
+
+@pytest.mark.parametrize("think", [None, False])
+def test_a_model_that_is_not_asked_to_think_gets_none_of_it(think: bool | None) -> None:
+    assert b"c2ln" not in chat_body(calling("c2ln", think=think)).body
+
+
+def test_without_a_signature_a_model_with_a_budget_does_not_think_on() -> None:
+    sent = body(calling("", think=True))
+    assert "thinking" not in sent
+    assert [block["type"] for block in sent["messages"][3]["content"]] == ["tool_use"]

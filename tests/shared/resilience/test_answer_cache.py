@@ -64,10 +64,10 @@ async def kept(cache: AnswerCache, name: str, answer: TextAnswer = ANSWER) -> No
 
 
 @pytest.mark.req("S1-48")
-def test_only_the_very_same_request_of_the_same_tenant_matches() -> None:
-    name = digest("t", "chat", ASK)
+def test_only_the_very_same_request_of_the_same_tenant_to_the_same_service_matches() -> None:
+    name = digest("t", "chat", "ollama", ASK)
     assert name is not None
-    assert digest("t", "chat", replace(ASK, keep_alive="5m")) == name
+    assert digest("t", "chat", "ollama", replace(ASK, keep_alive="5m")) == name
     others: list[Request] = [
         replace(ASK, model="mistral"),
         replace(ASK, messages=[Message(role="user", content="hi ")]),
@@ -77,28 +77,28 @@ def test_only_the_very_same_request_of_the_same_tenant_matches() -> None:
         replace(ASK, format="json"),
         CompletionRequest(model="llama3.2", prompt="hi"),
     ]
-    names = {name, digest("u", "chat", ASK), digest("t", "completion", ASK)}
-    names |= {digest("t", "chat", other) for other in others}
-    assert len(names) == 3 + len(others)
+    names = {name, digest("u", "chat", "ollama", ASK), digest("t", "completion", "ollama", ASK)}
+    names |= {digest("t", "chat", "ollama", other) for other in others} | {digest("t", "chat", "cloud", ASK)}
+    assert len(names) == 4 + len(others)
 
 
 @given(st.permutations([("top_k", 1), ("num_ctx", 2048), ("mirostat", 0)]))
 def test_the_order_of_options_does_not_matter(options: list[tuple[str, int]]) -> None:
     asked = replace(ASK, sampling=Sampling(options=dict(options)))
     ordered = replace(ASK, sampling=Sampling(options=dict(sorted(options))))
-    assert digest("t", "chat", asked) == digest("t", "chat", ordered)
+    assert digest("t", "chat", "ollama", asked) == digest("t", "chat", "ollama", ordered)
 
 
 def test_private_requests_tools_images_and_embeddings_have_no_name() -> None:
     call = ToolCall(id="1", name="f", arguments="{}")
-    assert digest("t", "chat", ASK, no_store=True) is None
-    assert digest("", "chat", ASK) is None
+    assert digest("t", "chat", "ollama", ASK, no_store=True) is None
+    assert digest("", "chat", "ollama", ASK) is None
     for message in (Message(role="user", images=["aGk="]), Message(role="assistant", tool_calls=[call]),
                     Message(role="tool", content="4")):  # fmt: skip
-        assert digest("t", "chat", replace(ASK, messages=[message])) is None
-    assert digest("t", "chat", replace(ASK, tools=[{"type": "function"}])) is None
-    assert digest("t", "completion", CompletionRequest(model="m", prompt="x", images=["aGk="])) is None
-    assert digest("t", "embedding", EmbeddingRequest(model="m", inputs=["x"])) is None
+        assert digest("t", "chat", "ollama", replace(ASK, messages=[message])) is None
+    assert digest("t", "chat", "ollama", replace(ASK, tools=[{"type": "function"}])) is None
+    assert digest("t", "completion", "ollama", CompletionRequest(model="m", prompt="x", images=["aGk="])) is None
+    assert digest("t", "embedding", "ollama", EmbeddingRequest(model="m", inputs=["x"])) is None
 
 
 def test_only_whole_answers_of_the_asked_model_are_worth_keeping() -> None:

@@ -99,6 +99,24 @@ def test_a_full_body() -> None:
     )
 
 
+SIGNED = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "signature"),
+    [
+        ([SIGNED], "c2ln"),
+        ([SIGNED, SIGNED], ""),
+        ([SIGNED, {"type": "redacted_thinking", "data": "xyz"}], ""),
+        ([{"type": "thinking", "thinking": "hm"}], ""),
+    ],
+)
+def test_thinking_in_one_piece_keeps_its_signature(blocks: list[Any], signature: str) -> None:
+    answer = {"role": "assistant", "content": [*blocks, {"type": "text", "text": "a"}]}
+    said = asked(messages=[{"role": "user", "content": "?"}, answer]).messages[1]
+    assert (said.signature, said.thinking[:2], said.content) == (signature, "hm", "a")
+
+
 @pytest.mark.parametrize(
     ("choice", "offered"),
     [

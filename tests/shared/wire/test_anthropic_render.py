@@ -121,6 +121,34 @@ def test_a_stream_of_every_kind_of_block() -> None:
     assert last == {"type": "message_stop"}
 
 
+def test_a_signature_stands_at_the_end_of_its_thinking() -> None:
+    signed = TextAnswer(model="m", content="a", thinking="hm", signature="c2ln")
+    assert wire(message_body(RENDERING, signed))["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "text", "text": "a"},
+    ]
+    unsigned = {"type": "thinking", "thinking": "", "signature": ""}
+    said = [Delta("", "hm"), Delta(signature="c2ln"), Delta("", "so"), Delta("a"), Delta(signature="late")]
+    assert events(EventRenderer(RENDERING).deltas(said))[1:] == [
+        {"type": "content_block_start", "index": 0, "content_block": unsigned},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "c2ln"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": unsigned},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "thinking_delta", "thinking": "so"}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "content_block_start", "index": 2, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "a"}},
+    ]
+
+
+def test_thinking_that_is_not_shown_is_a_signature_alone() -> None:
+    [block] = wire(message_body(RENDERING, TextAnswer(model="m", signature="c2ln")))["content"]
+    assert block == {"type": "thinking", "thinking": "", "signature": "c2ln"}
+    stream = EventRenderer(RENDERING).deltas([Delta(signature="c2ln"), Delta(signature="again")])
+    assert [event["type"].removeprefix("content_block_") for event in events(stream)[1:]] == ["start", "delta", "stop"]
+
+
 def test_a_stream_of_nothing_still_begins_and_ends() -> None:
     assert [event["type"] for event in events(EventRenderer(RENDERING).finish(TextAnswer(model="m")))] == [
         "message_start",
