@@ -58,7 +58,7 @@ from gateway.routes.model_job_bodies import MODEL_JOB_ANSWERS
 from gateway.routes.ollama_answers import OLLAMA_ANSWERS
 from gateway.routes.provider_bodies import PROVIDER_ANSWERS
 from gateway.service_models import ServiceModels
-from gateway.services import SERVICES, VERSION, Services
+from gateway.services import VERSION, Services
 from gateway.settings import GatewaySettings
 from shared.access import KeyWatch
 from shared.api_keys import ApiKey, as_key_store, list_keys
@@ -110,7 +110,6 @@ GOODBYE_S = 1.0
 def build_app(services: Services) -> web.Application:
     """The application with every declared route, and no other."""
     app = web.Application(middlewares=[FrontMiddleware(services)])
-    app[SERVICES] = services
     for route in ROUTES:
         services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
     described = description.document(
@@ -268,7 +267,7 @@ class Gateway:
             max_line_bytes=settings.max_header_line_bytes,
             max_headers=settings.max_header_count,
         )
-        self._runner = GuardedRunner(build_app(self.services), limits, metrics)
+        self._runner = GuardedRunner(build_app(self.services), self.services, limits)
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
         self._site, self.port = await listen(self._runner, "gateway", settings.gateway_host, settings.gateway_port)

@@ -38,7 +38,7 @@ def check_form(request: web.Request, *, any_type: bool = False) -> None:
 
 async def read_body(request: web.Request) -> bytes:
     """The raw body. Raises PayloadTooLarge, RequestTimeout, BadRequest for a body that breaks off."""
-    settings = request.app[SERVICES].settings
+    settings = request[SERVICES].settings
     limit = settings.max_body_bytes
     announced = request.content_length
     if announced is not None and announced > limit:

@@ -14,8 +14,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from gateway.dispatch import Dispatcher, new_request
+from gateway.dispatch import Dispatcher, RequestFactory
 from gateway.metrics import GatewayMetrics
+from gateway.services import Services
 from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
 
@@ -175,17 +176,17 @@ class GuardedServer(web.Server):
 class GuardedRunner(web.AppRunner):
     """`web.AppRunner` whose server has the guards. A client that goes away cancels its handler."""
 
-    def __init__(self, app: web.Application, limits: ConnectionLimits, metrics: GatewayMetrics) -> None:
+    def __init__(self, app: web.Application, services: Services, limits: ConnectionLimits) -> None:
         super().__init__(app, handler_cancellation=True, shutdown_timeout=1.0)
+        self._services = services
         self._limits = limits
-        self._metrics = metrics
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         return GuardedServer(
             Dispatcher(self.app, plain.request_handler),
-            request_factory=new_request,
+            request_factory=RequestFactory(self._services),
             handler_cancellation=plain.handler_cancellation,
             limits=self._limits,
-            metrics=self._metrics,
+            metrics=self._services.metrics,
         )

@@ -41,7 +41,7 @@ class DirectStream(EventAnswerStream):
     """
 
     def __init__(self, request: web.Request, ticket: Ticket, conclude: Conclude) -> None:
-        self._direct = DirectRenderer(DirectErrors.of(request.app[SERVICES].settings), request[REQUEST_ID])
+        self._direct = DirectRenderer(DirectErrors.of(request[SERVICES].settings), request[REQUEST_ID])
         self._conclude = conclude
         self._answer: TextAnswer | None = None
         super().__init__(request, ticket, self._direct)

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, STARTED_AT
+from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
 from shared.access import ANYONE
 from shared.envelope import accepted_request_id
 
@@ -23,23 +23,31 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 Respond = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
-def new_request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
-) -> web.Request:
-    """The request of a head that was just read, with all that the gateway keeps about one."""
-    state: dict[web.RequestKey[Any] | str, Any] = {
-        STARTED_AT: time.monotonic(),
-        REQUEST_ID: accepted_request_id(message.headers.get("x-request-id")),
-        CALLER: ANYONE,
-        CORS_HEADERS: NO_HEADERS,
-        JOB_HEADERS: NO_HEADERS,
-    }
-    # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
-    return web.Request(message, payload, protocol, writer, task, task.get_loop(), client_max_size=0, state=state)
+class RequestFactory:
+    """Makes the request of a head that was just read, with all that the gateway keeps about one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.Request:
+        state: dict[web.RequestKey[Any] | str, Any] = {
+            SERVICES: self._services,
+            STARTED_AT: time.monotonic(),
+            REQUEST_ID: accepted_request_id(message.headers.get("x-request-id")),
+            CALLER: ANYONE,
+            CORS_HEADERS: NO_HEADERS,
+            JOB_HEADERS: NO_HEADERS,
+        }
+        # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
+        return web.Request(message, payload, protocol, writer, task, self._loop, client_max_size=0, state=state)
 
 
 class Dispatcher:

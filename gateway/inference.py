@@ -87,7 +87,7 @@ class Face:
 
 def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
     """What routing is asked. Raises BadRequest for headers that cannot be followed."""
-    headers, settings = request.headers, request.app[SERVICES].settings
+    headers, settings = request.headers, request[SERVICES].settings
     return Ask(
         name=canonical.model,
         request=canonical,
@@ -99,7 +99,7 @@ def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
 async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, Route]:
     """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
     the defaults that hold there. Raises what `as_ask` and `decide` raise."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     canonical = face.canonical(body)
     route = await services.router.route(as_ask(request, canonical, face.wishes(body)))
     canonical.model = route.candidates[0].model
@@ -110,7 +110,7 @@ async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, 
 
 async def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
     """The job for a validated body, and whether it carries an Idempotency-Key. Raises what `routed` raises."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     settings = services.settings
     tenant = request[CALLER].tenant
     headers = request.headers

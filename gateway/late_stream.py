@@ -22,7 +22,7 @@ class LateStream:
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
-        self._streams = request.app[SERVICES].metrics.streams
+        self._streams = request[SERVICES].metrics.streams
 
     @property
     def opened(self) -> bool:
@@ -34,7 +34,7 @@ class LateStream:
             headers = {"Content-Type": self.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             response = web.StreamResponse(headers=headers)
             stamp(self._request, response.headers)
-            if self._request.app[SERVICES].draining:
+            if self._request[SERVICES].draining:
                 response.force_close()
             await response.prepare(self._request)
             self._response = response

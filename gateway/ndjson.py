@@ -25,7 +25,7 @@ class OllamaStream(AnswerStream):
 
     def __init__(self, request: web.Request, ticket: Ticket, renderer: LineRenderer) -> None:
         self._lines = renderer
-        grace_s = request.app[SERVICES].settings.stream_keepalive
+        grace_s = request[SERVICES].settings.stream_keepalive
         super().__init__(request, ticket, renderer, LineStream(request), grace_s=grace_s)
 
     def _finish(self, answer: TextAnswer) -> bytes:

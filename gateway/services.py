@@ -70,7 +70,7 @@ class Services:
     """The drain's time is up: handlers are cancelled, and answer with what they can."""
 
 
-SERVICES = web.AppKey("services", Services)
+SERVICES = web.RequestKey("services", Services)
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 CORS_HEADERS = web.RequestKey("cors_headers", Mapping[str, str])

@@ -52,7 +52,7 @@ class AnswerStream(ABC):
         self, request: web.Request, ticket: Ticket, renderer: Renderer, out: LateStream, *, grace_s: float
     ) -> None:
         self._request = request
-        self._services = request.app[SERVICES]
+        self._services = request[SERVICES]
         self._ticket = ticket
         self._renderer = renderer
         self._out = out
@@ -168,7 +168,7 @@ class EventAnswerStream(AnswerStream):
 
     def __init__(self, request: web.Request, ticket: Ticket, renderer: Renderer) -> None:
         self._events = EventStream(request)
-        grace_s = request.app[SERVICES].settings.stream_grace
+        grace_s = request[SERVICES].settings.stream_grace
         super().__init__(request, ticket, renderer, self._events, grace_s=grace_s)
 
     def _outlook(self) -> Outlook | None:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 
 from msgspec import Struct
 
@@ -161,6 +161,13 @@ class Waits:
             gates.append(_gate_s(host_calls, self._meeting(crowds, homes)))
         return round(max(gates) + cold_s, 1)
 
+    @cached_property
+    def _turns(self) -> int:
+        """How many models each host would have to take in turn, as `worker.scheduling.policy.turns` has it."""
+        units = {unit_in(line.name) for line in self._fleet.lines}
+        cold = sum(self._is_loaded_on_demand(unit) and not self._homes_of(unit) for unit in units)
+        return max(1, math.ceil(cold / max(1, len(self._hosts))))
+
     @property
     def drain_per_s(self) -> float:
         """Jobs that would end a second with all slots busy; 0 when not known."""
@@ -290,7 +297,7 @@ class Waits:
             (line.since_ms for line in self._fleet.lines if line.name == at.line), default=self._fleet.now_ms
         )
         waited_s = (self._fleet.now_ms - since_ms) / 1000
-        patience_s = capacity.patience_s.get(at.priority, 0.0)
+        patience_s = capacity.patience_s.get(at.priority, 0.0) * self._turns
         return min(done_s, max(0.0, patience_s - waited_s) + max(crowd.call_s for crowd in used))
 
 

@@ -60,12 +60,13 @@ class WorkerSettings(BaseServiceSettings):
         "first served.",
     )
     cold_wait_high: Seconds = Field(
-        2.0,
+        10.0,
         ge=0,
         le=3600,
-        description="How long a job of priority high waits for its model to be loaded at the cost of others, seconds.",
+        description="How long a job of priority high waits for its model to be loaded at the cost of others, seconds; "
+        "so long for each model that waits for the same host.",
     )
-    cold_wait_normal: Seconds = Field(10.0, ge=0, le=3600, description="The same for priority normal, seconds.")
+    cold_wait_normal: Seconds = Field(15.0, ge=0, le=3600, description="The same for priority normal, seconds.")
     cold_wait_low: Seconds = Field(20.0, ge=0, le=3600, description="The same for priority low, seconds.")
     model_residency: Seconds = Field(
         10.0,

@@ -15,12 +15,12 @@ log = logger("admin")
 
 
 async def queue_stats(request: web.Request) -> web.Response:
-    stats = await request.app[SERVICES].queue.stats()
+    stats = await request[SERVICES].queue.stats()
     return json_response({"object": "queue.stats", **asdict(stats)})
 
 
 async def queue_clear(request: web.Request) -> web.Response:
-    cancelled = await request.app[SERVICES].queue.clear()
+    cancelled = await request[SERVICES].queue.clear()
     caller = request[CALLER]
     log.warning("admin.queue_cleared", cancelled=cancelled, tenant=caller.tenant, key_id=caller.key_id)
     return json_response({"object": "queue.cleared", "cancelled": cancelled})

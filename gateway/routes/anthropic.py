@@ -30,7 +30,7 @@ class TokensNotCounted(NotFound):
 
 async def messages(request: web.Request) -> web.StreamResponse:
     """The whole of the route: read, check, enqueue, then answer as one body or as a stream."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     data = await read_json(request)
     body = validate(AnthropicMessagesBody, data)
     job, keyed = await as_job(request, MESSAGES, body, data)

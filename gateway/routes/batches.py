@@ -43,7 +43,7 @@ def _new_id(tenant: str, key: str | None) -> str:
 
 async def create(request: web.Request) -> web.Response:
     """All requests are checked before any job exists; the queue may then still refuse some of them."""
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    services, tenant = request[SERVICES], request[CALLER].tenant
     sent = await read_json(request)
     body, fingerprint = validate(BatchBody, sent), request_options.fingerprint("batch", sent)
     batch_id = _new_id(tenant, request_options.idempotency_key(request.headers))
@@ -114,7 +114,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def listing(request: web.Request) -> web.Response:
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    services, tenant = request[SERVICES], request[CALLER].tenant
     query = validate(PageQuery, dict(request.query))
     ids = list(await services.batches.ids(tenant))
     start = ids.index(query.after) + 1 if query.after in ids else 0
@@ -129,7 +129,7 @@ async def listing(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """Requests that have an answer keep it. Those that run are stopped within two seconds."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     batch, progress = await batch_of(request, request.match_info["batch_id"])
     if progress.is_over or progress.cancelling_at:
         return json_response(batch_body(batch, progress))

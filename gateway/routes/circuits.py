@@ -87,7 +87,7 @@ async def force_open(request: web.Request) -> web.Response:
 
 
 def _admin(request: web.Request) -> CircuitAdmin:
-    queue = request.app[SERVICES].queue
+    queue = request[SERVICES].queue
     return CircuitAdmin(queue.redis, queue.keys)
 
 

@@ -94,7 +94,7 @@ class DeadLetterPurge(BaseModel):
 
 
 def _dead_letters(request: web.Request) -> DeadLetters:
-    return request.app[SERVICES].queue.dead_letters
+    return request[SERVICES].queue.dead_letters
 
 
 def _id_of(request: web.Request) -> str:

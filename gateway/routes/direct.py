@@ -57,7 +57,7 @@ def counted(handler: Handler) -> Handler:
     async def within_limit(request: web.Request) -> web.StreamResponse:
         if not request[CALLER].key_id:
             # The connection's own address: whoever may write X-Forwarded-For could be anyone.
-            request.app[SERVICES].keyless.admit(request.remote or "")
+            request[SERVICES].keyless.admit(request.remote or "")
         return await handler(request)
 
     return within_limit
@@ -99,7 +99,7 @@ def _served_by(services: Services, job: NewJob) -> str:
 
 
 async def generate(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     data = await read_json(request)
     body = validate(DirectGenerateBody, data)
     text = _prompt_of(services, body)
@@ -135,7 +135,7 @@ class Talk:
 
 async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, bool]:
     """The talk, its job, and whether that has an Idempotency-Key."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     data = await read_json(request)
     body = validate(DirectChatBody, data)
     _of_fitting_length(services, body.message, "message")
@@ -154,7 +154,7 @@ async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, b
 
 async def chat(request: web.Request) -> web.Response:
     talk, job, keyed = await _talk(request, streams=False)
-    async with submitted(request.app[SERVICES], request, job, keyed=keyed) as ticket:
+    async with submitted(request[SERVICES], request, job, keyed=keyed) as ticket:
         answer = await answered(request, ticket)
     assert isinstance(answer, TextAnswer)
     return json_response(await talk.conclude(answer))
@@ -162,7 +162,7 @@ async def chat(request: web.Request) -> web.Response:
 
 async def chat_stream(request: web.Request) -> web.StreamResponse:
     talk, job, keyed = await _talk(request, streams=True)
-    async with submitted(request.app[SERVICES], request, job, keyed=keyed) as ticket:
+    async with submitted(request[SERVICES], request, job, keyed=keyed) as ticket:
         return await DirectStream(request, ticket, talk.conclude).run()
 
 

@@ -30,7 +30,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 
 def _enabled(request: web.Request) -> None:
-    if not request.app[SERVICES].settings.serves_docs:
+    if not request[SERVICES].settings.serves_docs:
         raise RouteNotFound("The documentation page is off on this gateway; DOCS_ENABLED=true turns it on.")
 
 

@@ -46,7 +46,7 @@ def file_body(file: StoredFile, purpose: str = PURPOSE) -> dict[str, Any]:
 
 
 async def upload(request: web.Request) -> web.Response:
-    services, tenant = request.app[SERVICES], request[CALLER].tenant
+    services, tenant = request[SERVICES], request[CALLER].tenant
     # A page could send a form from any site without asking the browser's leave first.
     if "Origin" in request.headers and "Access-Control-Allow-Origin" not in request.get(CORS_HEADERS, {}):
         raise UnsupportedMediaType("Web pages of other origins send no files here.")
@@ -98,7 +98,7 @@ async def _read_part(part: BodyPartReader, most: int) -> bytes:
 
 async def batch_of(request: web.Request, batch_id: str) -> tuple[Batch, Progress]:
     """The caller's batch as it is now. Raises BatchNotFound, alike for another tenant's and for none."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     found = await services.batches.get(request[CALLER].tenant, batch_id) if is_batch_id(batch_id) else None
     if found is None:
         raise BatchNotFound()
@@ -123,7 +123,7 @@ async def _output_of(request: web.Request, file_id: str) -> tuple[Batch, Progres
 
 
 async def show(request: web.Request) -> web.Response:
-    services, file_id = request.app[SERVICES], request.match_info["file_id"]
+    services, file_id = request[SERVICES], request.match_info["file_id"]
     found = await _output_of(request, file_id)
     if found is None:
         return json_response(file_body(await services.files.get(request[CALLER].tenant, file_id)))
@@ -141,7 +141,7 @@ class LineFile(LateStream):
 
 
 async def content(request: web.Request) -> web.StreamResponse:
-    services, file_id = request.app[SERVICES], request.match_info["file_id"]
+    services, file_id = request[SERVICES], request.match_info["file_id"]
     tenant = request[CALLER].tenant
     found = await _output_of(request, file_id)
     if found is None:
@@ -159,7 +159,7 @@ async def content(request: web.Request) -> web.StreamResponse:
 
 async def listing(request: web.Request) -> web.Response:
     query = validate(PageQuery, dict(request.query))
-    files = await request.app[SERVICES].files.list(request[CALLER].tenant)
+    files = await request[SERVICES].files.list(request[CALLER].tenant)
     ids = [file.id for file in files]
     start = ids.index(query.after) + 1 if query.after in ids else 0
     page = files[start : start + query.limit]
@@ -171,7 +171,7 @@ async def delete(request: web.Request) -> web.Response:
     file_id = request.match_info["file_id"]
     if await _output_of(request, file_id) is not None:
         raise BadRequest("A batch's output goes with the batch; it takes no room of its own.")
-    await request.app[SERVICES].files.delete(request[CALLER].tenant, file_id)
+    await request[SERVICES].files.delete(request[CALLER].tenant, file_id)
     return json_response({"id": file_id, "object": "file", "deleted": True})
 
 

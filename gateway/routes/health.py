@@ -33,7 +33,7 @@ def _uptime_s(services: Services) -> float:
 
 async def live(request: web.Request) -> web.Response:
     """Touches nothing but this process: a probe must not restart it for someone else's outage."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     return json_response({"status": "alive", "timestamp": _now(), "uptime": _uptime_s(services)})
 
 
@@ -63,7 +63,7 @@ async def parts_of(services: Services) -> tuple[dict[str, str], str]:
 
 async def ready(request: web.Request) -> web.Response:
     """Ready means: can take jobs. Without model hosts jobs wait, so that is only `degraded`."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     parts, durability = await parts_of(services)
     takes_jobs = parts["redis"] == UP and not services.draining and services.keys.known
     if services.draining:
@@ -77,7 +77,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def overall(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     parts, durability = await parts_of(services)
     broken = parts["redis"] != UP
     status = DOWN if broken else UP if all(state == UP for state in parts.values()) else "degraded"
@@ -94,7 +94,7 @@ async def overall(request: web.Request) -> web.Response:
 
 async def ollama(request: web.Request) -> web.Response:
     """A plain GET on each model host. 200 when one of them answers."""
-    settings = request.app[SERVICES].settings
+    settings = request[SERVICES].settings
     urls, shown = settings.ollama_base_urls, settings.shown_model_hosts
     timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
     connector = aiohttp.TCPConnector(socket_factory=egress.open_socket)
@@ -126,7 +126,7 @@ async def _probe(session: aiohttp.ClientSession, url: str) -> str | None:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     if not services.settings.metrics_enabled:
         raise RouteNotFound(METRICS_OFF)
     page = await render(services.metrics, services.queue)

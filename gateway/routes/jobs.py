@@ -59,7 +59,7 @@ def job_id_of(request: web.Request) -> str:
 
 
 async def show(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     query = validate(JobQuery, dict(request.query))
     record = await own_job(request, services)
     if query.wait and not record.state.is_terminal and await _ends_within(services, record.id, query.wait):
@@ -76,7 +76,7 @@ async def _ends_within(services: Services, job_id: str, seconds: float) -> bool:
 
 
 async def list_jobs(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     query = validate(JobListQuery, dict(request.query))
     page = await services.queue.list(
         request[CALLER].tenant, state=query.status, model=query.model, cursor=query.cursor, limit=query.limit
@@ -96,7 +96,7 @@ async def list_jobs(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     record = await own_job(request, services)
     if not record.state.is_terminal:
         await services.queue.cancel(record.id)
@@ -105,7 +105,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     record = await own_job(request, services)
     return await job_events(request, services, record.id)
 

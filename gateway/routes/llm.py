@@ -27,11 +27,11 @@ def _service_body(services: Services, service: ServiceConfig) -> dict[str, Any]:
 
 
 def _named(request: web.Request) -> ServiceConfig:
-    return request.app[SERVICES].models.service(request.match_info["service"])
+    return request[SERVICES].models.service(request.match_info["service"])
 
 
 async def list_services(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     registry = services.registry
     return json_response(
         {
@@ -43,23 +43,23 @@ async def list_services(request: web.Request) -> web.Response:
 
 
 async def one_service(request: web.Request) -> web.Response:
-    return json_response(_service_body(request.app[SERVICES], _named(request)))
+    return json_response(_service_body(request[SERVICES], _named(request)))
 
 
 async def service_models(request: web.Request) -> web.Response:
-    records = await request.app[SERVICES].models.of(_named(request).name)
+    records = await request[SERVICES].models.of(_named(request).name)
     return json_response({"models": [llm_model_body(record) for record in records]})
 
 
 async def service_model(request: web.Request) -> web.Response:
-    record = await request.app[SERVICES].models.one(_named(request).name, request.match_info["model"])
+    record = await request[SERVICES].models.one(_named(request).name, request.match_info["model"])
     return json_response(llm_model_body(record))
 
 
 async def ping(request: web.Request) -> web.Response:
     """200 when one of its machines answers, else 503."""
     service = _named(request)
-    health = await request.app[SERVICES].health.check(service)
+    health = await request[SERVICES].health.check(service)
     hosts = [
         {"host": host.host, "status": _ANSWERS[host.is_up], "seconds": host.latency_s, "error": host.error or None}
         for host in health.hosts
@@ -70,17 +70,17 @@ async def ping(request: web.Request) -> web.Response:
 
 async def capabilities(request: web.Request) -> web.Response:
     service = _named(request)
-    found = request.app[SERVICES].models.capabilities(service)
+    found = request[SERVICES].models.capabilities(service)
     return json_response({"service": service.name, "capabilities": capabilities_body(found)})
 
 
 async def all_models(request: web.Request) -> web.Response:
-    records = await request.app[SERVICES].models.all()
+    records = await request[SERVICES].models.all()
     return json_response({"models": [llm_model_body(record) for record in records]})
 
 
 async def any_model(request: web.Request) -> web.Response:
-    return json_response(llm_model_body(await request.app[SERVICES].models.find(request.match_info["model"])))
+    return json_response(llm_model_body(await request[SERVICES].models.find(request.match_info["model"])))
 
 
 def _reading(path: str, handler: Handler, summary: str, answer: str, description: str = "") -> Route:

@@ -22,7 +22,7 @@ LOOK_S = 1.0
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Each event holds the whole job, so that whoever comes back later has missed nothing."""
-    services, job_id = request.app[SERVICES], job_id_of(request)
+    services, job_id = request[SERVICES], job_id_of(request)
     job = await services.orders.get(job_id)
     out = EventStream(request)
     try:

@@ -46,7 +46,7 @@ class NotRetryable(ArrieroError):
 
 async def submit(request: web.Request) -> web.Response:
     wanted = validate(ModelJobBody, await read_json(request))
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     order = order_of(services, wanted.type, wanted.params)
     if wanted.type not in _BRINGS:
         await _check_there(services, order)
@@ -79,7 +79,7 @@ async def _place(request: web.Request, order: ModelOperation) -> Operation:
     caller = request[CALLER]
     by = f"{caller.tenant}/{caller.key_id}" if caller.key_id else caller.tenant
     try:
-        operation = await request.app[SERVICES].orders.place(order, by=by, request_id=request[REQUEST_ID])
+        operation = await request[SERVICES].orders.place(order, by=by, request_id=request[REQUEST_ID])
     except BadRequest as error:
         names = {"model": "model_name"}
         raise BadRequest(error.message, param=f"params.{names.get(error.param or '', error.param)}") from None
@@ -103,24 +103,24 @@ async def _check_there(services: Services, order: ModelOperation) -> None:
 
 async def list_jobs(request: web.Request) -> web.Response:
     query = validate(ModelJobListQuery, dict(request.query))
-    operations = await request.app[SERVICES].orders.list(query.limit)
+    operations = await request[SERVICES].orders.list(query.limit)
     return json_response({"object": "list", "data": [model_job_body(one, MANAGED) for one in operations]})
 
 
 async def show(request: web.Request) -> web.Response:
     query = validate(ModelJobQuery, dict(request.query))
-    operation = await request.app[SERVICES].orders.wait(job_id_of(request), query.wait)
+    operation = await request[SERVICES].orders.wait(job_id_of(request), query.wait)
     return json_response(model_job_body(operation, MANAGED))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    operation = await request.app[SERVICES].orders.cancel(job_id_of(request))
+    operation = await request[SERVICES].orders.cancel(job_id_of(request))
     return json_response(model_job_body(operation, MANAGED))
 
 
 async def retry(request: web.Request) -> web.Response:
     """The same again, as a new job."""
-    ended = await request.app[SERVICES].orders.get(job_id_of(request))
+    ended = await request[SERVICES].orders.get(job_id_of(request))
     state = ended.record.state
     if not state.is_terminal or state is State.SUCCEEDED:
         raise NotRetryable(f"The job is {state.value}; only one that failed, expired or was cancelled can run again.")

@@ -45,7 +45,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
     A request without any text, to Ollama an order to load the model, is a job like every other: its answer comes once
     a host has the model in memory.
     """
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     data = await read_json(request, any_type=True)
     body: Any = validate(face.body, data)
     if isinstance(body, OllamaTextBody) and body.stream is None:

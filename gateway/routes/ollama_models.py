@@ -77,13 +77,13 @@ def shown(details: ModelDetails) -> dict[str, Any]:
 
 
 async def tags(request: web.Request) -> web.Response:
-    installed = await request.app[SERVICES].catalogue.installed()
+    installed = await request[SERVICES].catalogue.installed()
     newest_first = sorted(installed.values(), key=lambda info: info.modified_at, reverse=True)
     return json_response({"models": [listed(info) for info in newest_first]})
 
 
 async def ps(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     loaded = await services.hosts.loaded()
     installed = (await services.catalogue.listing()).models
     return json_response(
@@ -97,7 +97,7 @@ async def ps(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     body = validate(OllamaShowBody, await read_json(request, any_type=True))
     name = body.model or body.name
     if name is None:
@@ -107,7 +107,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def version(request: web.Request) -> web.Response:
-    return json_response({"version": await request.app[SERVICES].hosts.version()})
+    return json_response({"version": await request[SERVICES].hosts.version()})
 
 
 async def root(request: web.Request) -> web.Response:

@@ -58,7 +58,7 @@ EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding, _wish)
 
 async def infer(request: web.Request, face: Face) -> web.StreamResponse:
     """The whole of an inference route: read, check, enqueue, then answer at once, as one body or as a stream."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     plain, data = await read_plain_or_json(request, face.plain)
     body: Any = validate(face.body, data) if plain is None else plain
     job, keyed = await as_job(request, face, body, data)
@@ -119,14 +119,14 @@ def unix_seconds(moment: str) -> int:
 
 async def models(request: web.Request) -> web.Response:
     """The default service's models under their own names, the others' as `service~model`."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     installed = await services.catalogue.installed()
     listed = sorted(installed.values(), key=lambda info: info.name)
     return json_response({"object": "list", "data": [model_object(info, services.registry) for info in listed]})
 
 
 async def model(request: web.Request) -> web.Response:
-    services, asked = request.app[SERVICES], request.match_info["model"]
+    services, asked = request[SERVICES], request.match_info["model"]
     registry = services.registry
     name = parse(asked, registry, registry.default_service)
     installed = await services.catalogue.installed()

@@ -75,18 +75,18 @@ async def _list(services: Services) -> web.Response:
 
 
 async def list_providers(request: web.Request) -> web.Response:
-    return await _list(request.app[SERVICES])
+    return await _list(request[SERVICES])
 
 
 async def health_check(request: web.Request) -> web.Response:
     """Asks every one now, all at once."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     await services.health.check_all()
     return await _list(services)
 
 
 async def one_provider(request: web.Request) -> web.Response:
-    services, name = request.app[SERVICES], request.match_info["provider"]
+    services, name = request[SERVICES], request.match_info["provider"]
     for off in services.registry.off:
         if off.name == name:
             return json_response(_off(services, off))
@@ -99,13 +99,13 @@ async def _one(services: Services, service: ServiceConfig, status: int = 200) ->
 
 
 async def provider_models(request: web.Request) -> web.Response:
-    records = await request.app[SERVICES].models.of(request.match_info["provider"])
+    records = await request[SERVICES].models.of(request.match_info["provider"])
     found = [provider_model_body(record, unix_seconds(record.modified_at)) for record in records]
     return json_response({"object": "list", "data": found})
 
 
 async def register(request: web.Request) -> web.Response:
-    services, caller = request.app[SERVICES], request[CALLER]
+    services, caller = request[SERVICES], request[CALLER]
     wanted = validate(ProviderBody, await read_json(request))
     service = await services.registrations.register(wanted.said)
     log.warning("admin.service_registered", service=service.name, api_format=service.api_format, key_id=caller.key_id)
@@ -117,7 +117,7 @@ async def register(request: web.Request) -> web.Response:
 
 
 async def unregister(request: web.Request) -> web.Response:
-    services, caller, name = request.app[SERVICES], request[CALLER], request.match_info["provider"]
+    services, caller, name = request[SERVICES], request[CALLER], request.match_info["provider"]
     if not await services.registrations.unregister(name):
         services.models.service(name)  # says what there is
     log.warning("admin.service_removed", service=name[:64], key_id=caller.key_id)
@@ -125,7 +125,7 @@ async def unregister(request: web.Request) -> web.Response:
 
 
 async def set_default(request: web.Request) -> web.Response:
-    services, caller = request.app[SERVICES], request[CALLER]
+    services, caller = request[SERVICES], request[CALLER]
     wanted = validate(DefaultProviderBody, await read_json(request))
     await services.registrations.set_default(wanted.name)
     registry = services.registry

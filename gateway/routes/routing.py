@@ -31,7 +31,7 @@ class Decision(Answer):
 
 
 async def explain(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     _, face, body = checked(await read_json(request), services.settings.prompt_templates)
     canonical = face.to_canonical(body)
     ask = as_ask(request, canonical, face.wish(body))

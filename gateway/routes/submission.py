@@ -176,7 +176,7 @@ def checked(data: object, templates: Mapping[str, str]) -> tuple[Submission, Fac
 
 async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
     """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
-    wanted, face, body = checked(data, request.app[SERVICES].settings.prompt_templates)
+    wanted, face, body = checked(data, request[SERVICES].settings.prompt_templates)
     job = await _job(request, wanted, face, body)
     if key is not None:
         job.id = request_options.idempotent_job_id(job.tenant, key)
@@ -186,7 +186,7 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
 
 async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Face, body: Any) -> NewJob:
     """The job of a checked description, with `body` for its request. Raises BadRequest and what `routed` raises."""
-    services, headers = request.app[SERVICES], request.headers
+    services, headers = request[SERVICES], request.headers
     canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         headers, services.settings.request_timeout, silent=False
@@ -218,7 +218,7 @@ def _at(place: str, error: ErrorT) -> ErrorT:
 
 
 async def submit(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     plain, data = await read_plain_or_json(request, _plain_jobs)
     if plain is not None:
         job = await _job(request, plain, CHAT, plain.request)
@@ -229,7 +229,7 @@ async def submit(request: web.Request) -> web.Response:
 
 async def submit_batch(request: web.Request) -> web.Response:
     """All descriptions are checked before any job exists; the queue may then still refuse some of them."""
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     batch = validate(Batch, await read_json(request))
     key = request_options.idempotency_key(request.headers)
     jobs = []

@@ -11,7 +11,7 @@ from gateway.templates import variables_of
 
 
 async def templates(request: web.Request) -> web.Response:
-    known = sorted(request.app[SERVICES].settings.prompt_templates.items())
+    known = sorted(request[SERVICES].settings.prompt_templates.items())
     return json_response({"templates": [{"name": name, "variables": variables_of(text)} for name, text in known]})
 
 

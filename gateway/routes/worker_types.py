@@ -46,11 +46,11 @@ def _reason(services: Services, kind: WorkerType, trouble: str) -> str:
 
 
 async def types(request: web.Request) -> web.Response:
-    return json_response({"worker_types": [kind_body(kind) for kind in _kinds(request.app[SERVICES])]})
+    return json_response({"worker_types": [kind_body(kind) for kind in _kinds(request[SERVICES])]})
 
 
 async def workers(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     await services.catalogue.listing(wait=True)
     trouble = await _trouble(services)
     usable, unusable = [], []
@@ -65,7 +65,7 @@ async def workers(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    services = request.app[SERVICES]
+    services = request[SERVICES]
     kind = find(request.match_info["worker_type"], _kinds(services))
     await services.catalogue.listing(wait=True)
     listing = services.catalogue.listing_of(kind.service)

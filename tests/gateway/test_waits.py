@@ -150,6 +150,16 @@ def test_where_memory_is_full_a_model_waits_for_the_others_or_its_patience(
     assert wait_s(behind("t:a", 0, in_class=waiting), told) == pytest.approx(expected), "the operator said so"
 
 
+def test_models_that_wait_for_one_host_take_turns() -> None:
+    """So patience ends later the more of them there are."""
+    cold = [line(f"t:cold-{n}", 1) for n in range(3)]
+    seen = fleet(
+        line("t:b", 1000), *cold, calls={f"{ONE}|b": 4}, hosts={ONE: sighting("b", room=1)}, capacities=[capacity(ONE)]
+    )
+    expected = 3.0 + 3 * PATIENCE_S["normal"] + CALL_S
+    assert wait_s(behind("t:cold-0", 0, in_class=1000), seen) == pytest.approx(expected)
+
+
 @pytest.mark.req("S1-30")
 def test_a_loading_model_is_said_to_load_and_where() -> None:
     seen = fleet(line("t:new", 1), calls={f"{ONE}|new": 1})

@@ -4,7 +4,8 @@ A model swap costs seconds, so in this order:
   1. what a host has in memory, on the host that is expected to be done first
   2. what no host has, on one that has room for it, or whose models nobody asks for
   3. what waits longer than its class has patience for: a host is kept free of other calls and loads it,
-     once the models there have stayed for the least residency
+     once the models there have stayed for the least residency. Where several models wait for a host they take
+     turns, and patience is so many times as long: a limit that no host can keep would only make it swap
 What does not start waits here, not in the host.
 """
 
@@ -98,7 +99,14 @@ class Decision:
     changes_ms: float
 
 
-def demands(lines: Iterable[WaitingLine], knobs: Knobs) -> dict[str, Demand]:
+def turns(units: Collection[str], hosts: Sequence[HostFacts]) -> int:
+    """How many of these units, which jobs wait for, each host would have to take in turn: those that no host has."""
+    anything = {host.service for host in hosts if host.has_all}
+    cold = sum(service_in(unit) not in anything for unit in set(units).difference(*(host.units for host in hosts)))
+    return max(1, math.ceil(cold / max(1, len(hosts))))
+
+
+def demands(lines: Iterable[WaitingLine], knobs: Knobs, turns: int = 1) -> dict[str, Demand]:
     """Who waits, by unit."""
     found: dict[str, Demand] = {}
     for line in lines:
@@ -107,7 +115,7 @@ def demands(lines: Iterable[WaitingLine], knobs: Knobs) -> dict[str, Demand]:
         demand.lines.add(line.name)
         demand.waiting += line.waiting
         demand.since_ms = min(demand.since_ms, line.since_ms)
-        demand.due_ms = min(demand.due_ms, line.since_ms + knobs.patience_s[line.priority] * 1000)
+        demand.due_ms = min(demand.due_ms, line.since_ms + knobs.patience_s[line.priority] * 1000 * turns)
     return found
 
 
@@ -205,7 +213,7 @@ def decide(
     lines: Sequence[WaitingLine], known: Collection[str], hosts: Sequence[HostFacts], now_ms: float, knobs: Knobs
 ) -> Decision:
     """What may start now. `known` are lines that were seen of late: they may start at once should a job come."""
-    wanted = demands(lines, knobs)
+    wanted = demands(lines, knobs, turns({unit_in(line.name) for line in lines}, hosts))
     board = _Board(hosts, wanted, now_ms, knobs)
     if knobs.by_affinity:
         for demand in sorted(wanted.values(), key=lambda d: (d.due_ms, d.unit)):
@@ -239,11 +247,10 @@ def _place_cold(demand: Demand, board: _Board) -> None:
         # Who has a host already does not push another out, unless far more wait for it.
         homes = sum(host.has(unit) for host in hosts)
         cold = [host for host in cold if not homes or demand.waiting > 2 * homes * board.waited_for(host)]
-        rested = [host for host in cold if board.rested_ms(host) <= board.now_ms]
+        # All are looked at: one that is rested soon may then be the better place.
+        rested = [host for host in cold if not board.later(board.rested_ms(host))]
         if rested:
             _load(unit, rested, board)
-        elif cold:
-            board.later(min(board.rested_ms(host) for host in cold))
 
 
 def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:

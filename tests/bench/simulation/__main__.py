@@ -26,7 +26,7 @@ from tests.house.requirements import ROOT
 FOLDER = ROOT / "docs" / "results"
 SEEDS = 20
 _KEPT_FACTS = ("Date", "Commit", "Machine", "Python", "Redis")
-HIGH_FIRST = acceptance.FEASIBLE | {Priority.HIGH: acceptance.DEFAULTS[Priority.HIGH]}
+HIGH_FIRST = acceptance.DEFAULTS | {Priority.HIGH: acceptance.SHORT[Priority.HIGH]}
 """Only high has a limit that is shorter than a cycle."""
 
 
@@ -38,8 +38,7 @@ def acceptance_cases(seeds: range) -> list[tuple[str, str, acceptance.Case]]:
     ]
     chosen = [
         (acceptance.DEFAULTS, acceptance.RESIDENCY_S),
-        (acceptance.FEASIBLE, acceptance.RESIDENCY_S),
-        (acceptance.PATIENT, acceptance.RESIDENCY_S),
+        (acceptance.SHORT, acceptance.RESIDENCY_S),
         *((HIGH_FIRST, residency_s) for residency_s in (acceptance.RESIDENCY_S, acceptance.LOAD_S, 0.0)),
     ]
     return plain + [

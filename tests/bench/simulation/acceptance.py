@@ -7,22 +7,24 @@ from dataclasses import dataclass
 
 from shared.jobs import Priority
 from tests.bench.figures import Spread, spread
-from tests.bench.rows import AFFINITY_JOB_S, PATIENCE_S
+from tests.bench.rows import AFFINITY_JOB_S, AFFINITY_MODELS, PATIENCE_S
 from tests.bench.simulation.model import Fleet, Shard
 from tests.bench.simulation.policies import POLICIES
 from tests.bench.simulation.workloads import CLASSES, Workload, waits_s
 from worker.scheduling.policy import Knobs
 
-MODELS, LOAD_S, UTILISATION, JOBS = 4, 2.0, 0.7, 500
+MODELS, LOAD_S, UTILISATION, JOBS = AFFINITY_MODELS, 2.0, 0.7, 500
 JOB_S = AFFINITY_JOB_S
 RESIDENCY_S = 5 * LOAD_S
-DEFAULTS = {Priority(name): limit_s for name, limit_s in PATIENCE_S.items()}
+TURNS = MODELS - 1
+"""Models that wait while one is in memory: patience is so many times as long."""
+DEFAULTS = {Priority(name): TURNS * patience_s for name, patience_s in PATIENCE_S.items()}
+"""The limit of each class here, seconds."""
 LIMITS_S = (2.0, 5.0, 10.0, 15.0, 20.0, 22.5, 25.0, 27.5, 30.0, 40.0, 60.0)
 """Of the sweep."""
 RESIDENCIES_S = (0.0, 2.0, 5.0, 10.0)
-FEASIBLE = dict.fromkeys(Priority, 40.0)
-PATIENT = dict.fromkeys(Priority, 60.0)
-"""Limits that hold."""
+SHORT = dict(zip(Priority, (2.0, 10.0, 20.0), strict=True))
+"""Limits that no policy can keep."""
 HOST = Fleet(hosts=1, room=1, parallel=1, load_s=LOAD_S)
 WORKLOAD = Workload(rates={f"model-{number}": UTILISATION / JOB_S / MODELS for number in range(MODELS)}, job_s=JOB_S)
 
@@ -69,7 +71,8 @@ def settings(limits_s: Mapping[Priority, float], residency_s: float) -> str:
 
 
 def run(policy: str, seeds: Sequence[int], limits_s: Mapping[Priority, float], residency_s: float) -> Case:
-    knobs = Knobs(host_calls=1, unit_calls=1, reserved=1, patience_s=limits_s, residency_s=residency_s, load_s=LOAD_S)
+    patience_s = {priority: limit_s / TURNS for priority, limit_s in limits_s.items()}
+    knobs = Knobs(host_calls=1, unit_calls=1, reserved=1, patience_s=patience_s, residency_s=residency_s, load_s=LOAD_S)
     results: list[dict[str, float]] = []
     for seed in seeds:
         jobs = list(WORKLOAD.arrivals(seed, jobs=JOBS))

@@ -53,7 +53,7 @@ def _acceptance(found: Findings) -> list[str]:
         + [_spread(case.longest_s[priority]) for priority in Priority]
         for what, settings, case in found.cases
     ]
-    away_s, most_s = acceptance.least_away_s(), acceptance.longest_away_s(acceptance.DEFAULTS)
+    away_s, most_s = acceptance.least_away_s(), acceptance.longest_away_s(acceptance.SHORT)
     return [
         "## One host that holds one model",
         "",
@@ -64,11 +64,11 @@ def _acceptance(found: Findings) -> list[str]:
         "",
         *_table(head, rows, words=2),
         "",
-        "Model affinity against what it must reach, with the limits as they are by default and with longer ones:",
+        "Model affinity against what it must reach, with the limits as they are by default and with shorter ones:",
         "",
         *_bars(found),
         "",
-        f"With the limits as they are no policy can reach the third. Work takes {acceptance.UTILISATION:.0%} of the "
+        f"With the shorter limits no policy can reach the third. Work takes {acceptance.UTILISATION:.0%} of the "
         f"host's time, so loads may take {1 - acceptance.UTILISATION:.0%}. While one model is away the other "
         f"{acceptance.MODELS - 1} are loaded, {(acceptance.MODELS - 1) * acceptance.LOAD_S:g} s: it has to be away for "
         f"{away_s:.0f} s on average, or the host falls behind. The limit of class {most_s[1]} wants it back after "
@@ -81,7 +81,7 @@ def _bars(found: Findings) -> list[str]:
     """What must be reached, and what was, by the limits on waits."""
     cases = {(what, settings): case for what, settings, case in found.cases}
     fifo = cases[POLICIES["fifo"].title, "-"]
-    limits = [acceptance.settings(each, acceptance.RESIDENCY_S) for each in (acceptance.DEFAULTS, acceptance.PATIENT)]
+    limits = [acceptance.settings(each, acceptance.RESIDENCY_S) for each in (acceptance.DEFAULTS, acceptance.SHORT)]
     ours = [cases[POLICIES["affinity"].title, each] for each in limits]
     bars: tuple[tuple[str, float, Callable[[acceptance.Case], float]], ...] = (
         ("loads / first come, first served's: <= 0.2", 0.2, lambda case: case.loads.median / fifo.loads.median),

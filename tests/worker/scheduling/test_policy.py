@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.jobs import Priority
+from shared.queue.lines import unit_in
 from shared.queue.plans import CALL, WaitingLine
-from worker.scheduling.policy import Decision, HostFacts, Knobs, decide, demands
+from worker.scheduling.policy import Decision, HostFacts, Knobs, decide, demands, turns
 
 NOW = 1_000_000
 KNOBS = Knobs(host_calls=4, unit_calls=2, reserved=1, residency_s=10.0)
@@ -80,8 +81,21 @@ def test_a_model_that_has_just_been_loaded_stays_for_its_residency() -> None:
 
 def test_of_several_that_wait_too_long_the_one_due_first_is_loaded() -> None:
     busy = host("h1", "b", calls={"b": 1}, room=1)
-    lines = (line("c", waits_s=30), line("a", waits_s=21, priority=Priority.HIGH), line("d", waits_s=40))
+    lines = (line("c", waits_s=90), line("a", waits_s=63, priority=Priority.HIGH), line("d", waits_s=120))
     assert where(plan(*lines, line("b"), on=(busy,))) == {"t:d": ["h1"]}
+
+
+@pytest.mark.parametrize(
+    ("others", "hosts", "patience_s"), [("", 1, 20), ("c", 1, 40), ("cd", 1, 60), ("cd", 2, 40), ("bcd", 3, 20)]
+)
+def test_models_that_wait_for_the_same_host_take_turns_and_each_waits_so_many_times_as_long(
+    others: str, hosts: int, patience_s: int
+) -> None:
+    """So that a limit is one that a host can keep, however many models it is asked for."""
+    busy = tuple(host(f"h{n}", "b", calls={"b": 1}, room=1) for n in range(hosts))
+    fresh = [line(unit) for unit in others]
+    for waits_s, starts in ((patience_s - 0.1, False), (patience_s, True)):
+        assert ("t:a" in where(plan(line("a", waits_s=waits_s), *fresh, line("b"), on=busy))) is starts
 
 
 def test_while_a_model_is_loaded_where_it_pushes_others_out_they_wait() -> None:
@@ -230,11 +244,12 @@ def test_nobody_waits_for_ever(lines: list[WaitingLine], hosts: tuple[HostFacts,
     something is being loaded. Who makes room for it is among them then."""
     later = NOW + 100_000
     decision = decide(lines, [], hosts, later, KNOBS)
-    cold = [d for d in demands(lines, KNOBS).values() if not any(each.has(d.unit) for each in hosts)]
+    wanted = demands(lines, KNOBS, turns({unit_in(each.name) for each in lines}, hosts)).values()
+    cold = [d for d in wanted if not any(each.has(d.unit) for each in hosts)]
     is_loading = any(set(each.calls) - set(each.resident) for each in hosts)
     if cold and not is_loading:
         first = min(cold, key=lambda d: (d.due_ms, d.unit)).unit
-        before = [d.unit for d in demands(lines, KNOBS).values() if any(each.has(d.unit) for each in hosts)]
+        before = [d.unit for d in wanted if any(each.has(d.unit) for each in hosts)]
         taken = {row.line[2:] for row in decision.rows if any(place.is_cold for place in row.places)}
         assert first in taken or taken & set(before), "or one that has too few hosts goes first"
 
