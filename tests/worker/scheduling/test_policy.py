@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shared.jobs import Priority
 from shared.queue.plans import CALL, WaitingLine
-from worker.scheduling.policy import Decision, HostFacts, Knobs, decide, demands
+from worker.scheduling.facts import HostFacts
+from worker.scheduling.policy import Decision, Knobs, decide, demands
 
 NOW = 1_000_000
 KNOBS = Knobs(host_calls=4, unit_calls=2, reserved=1, residency_s=10.0)
