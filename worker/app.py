@@ -123,7 +123,7 @@ class WorkerService:
                 across=settings.enable_fallback,
                 newcomers=settings.allow_service_registration,
             ),
-            places=Places(Slots(Scripts(self._redis, keys)), self.hosts, settings.knobs),
+            places=Places(Slots(Scripts(self._redis, keys)), self.hosts, settings.knobs, swap=self.planner.swap),
         )
         self.engine = QueueWorker(
             dict.fromkeys(INFERENCE_KINDS, execution.run),
@@ -158,7 +158,7 @@ class WorkerService:
             models_loaded=len(await self.hosts.loaded()),
             in_flight=len(self.engine.running),
             stale_writes=self.engine.outbox.stale_writes,
-            lost_leases=self.engine.lost_leases,
+            lost_leases=self.engine.runs.lost_leases,
             circuits=self.breakers.snapshot(),
         )
 

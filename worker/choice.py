@@ -18,6 +18,7 @@ from worker.guards import Guards
 from worker.hosts import Hosts
 from worker.itinerary import Itinerary, Origin, Step
 from worker.places import Places
+from worker.scheduling.facts import Swap
 
 WAIT_HERE_S = 2.0
 """How long a job waits in the worker for room on a busy host, before it goes back to the queue."""
@@ -130,6 +131,8 @@ class Choice:
                 break  # waiting a moment for the better model beats a worse one now
             if trip.failed.count(route) > failed_at_full:
                 break  # and so does waiting for a full host beat another try where the last one failed
+            if busy and self._places.swaps(step.service, step.model, trip.request)(route.host) is Swap.EVICT:
+                break  # and taking the memory from a model in use, which the host does not do at once either
             pause_s = self._hosts.pause_s(route.host)
             if pause_s is not None:
                 busy.setdefault(step, []).append(pause_s)
@@ -157,7 +160,8 @@ class Choice:
         """The itinerary with the hosts there are now, best first for that attempt. Notes whose step each of them is."""
         legs = []
         for step in trip.itinerary.steps:
-            hosts = self._hosts.preferred(step.model, attempt, step.service)
+            swap = self._places.swaps(step.service, step.model, trip.request)
+            hosts = self._hosts.preferred(step.model, attempt, step.service, swap=swap)
             hosts.sort(key=lambda host: host != trip.job.host)  # where it has a slot
             for host in hosts:
                 trip.steps.setdefault(Route(host, step.model), step)

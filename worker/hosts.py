@@ -147,12 +147,14 @@ class Hosts:
 
     # -- choosing ---------------------------------------------------------------------------------------------------
 
-    def preferred(self, model: str, attempt: int, service: str = OUR_OLLAMA.name) -> list[str]:
-        """The names of a service's hosts, best first for this attempt; those that did not have the model a moment ago
-        last."""
+    def preferred(
+        self, model: str, attempt: int, service: str = OUR_OLLAMA.name, *, swap: Callable[[str], int] = lambda name: 0
+    ) -> list[str]:
+        """The names of a service's hosts, best first for this attempt: those with the least `swap` before others, those
+        that did not have the model a moment ago last."""
         names = self.of(service)
         order = preference([self._hosts[name].in_flight for name in names], attempt)
-        return sorted((names[i] for i in order), key=lambda name: self.lacks(name, model))
+        return sorted((names[i] for i in order), key=lambda name: (self.lacks(name, model), swap(name)))
 
     def doubted(self) -> Collection[str]:
         """The hosts that were lost and have not answered since."""

@@ -15,7 +15,8 @@ from shared.backends.anthropic_answers import EventReader
 from shared.backends.anthropic_errors import classify, incomplete
 from shared.backends.anthropic_requests import Sent
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
-from shared.backends.http import Call, Upstream
+from shared.backends.call import Call
+from shared.backends.http import Upstream
 from shared.errors import BackendRejected
 from shared.services.config import ServiceConfig
 from shared.wire.canonical import (

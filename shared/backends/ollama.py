@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from shared.backends import ollama_answers, ollama_import, ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
-from shared.backends.http import MAX_BODY_BYTES, MAX_LINE_BYTES, Call, Upstream
+from shared.backends.call import MAX_BODY_BYTES, MAX_LINE_BYTES, Call
+from shared.backends.http import Upstream
 from shared.backends.ollama_answers import ChatReader, GenerateReader
 from shared.backends.ollama_errors import classify, incomplete, is_cloud_model
 from shared.backends.ollama_import import Weights

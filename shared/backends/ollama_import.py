@@ -17,8 +17,9 @@ import msgspec
 
 from shared.backends import ollama_models, ollama_requests
 from shared.backends.base import CallTimeouts
+from shared.backends.call import Call
 from shared.backends.gguf import NotGGUF, check_gguf
-from shared.backends.http import Call, Upstream
+from shared.backends.http import Upstream
 from shared.backends.ollama_errors import classify
 from shared.backends.ollama_failure import Failure, quotable
 from shared.backends.ollama_models import PullProgress

@@ -14,7 +14,8 @@ from msgspec import structs
 
 from shared.backends import openai_compatible_models
 from shared.backends.base import CallTimeouts, LoadedModel, ModelInfo
-from shared.backends.http import Call, Upstream
+from shared.backends.call import Call
+from shared.backends.http import Upstream
 from shared.backends.ollama import EMBEDDING_BASE_BYTES, EMBEDDING_VECTOR_BYTES
 from shared.backends.ollama_requests import encode
 from shared.errors import BackendError, BackendMisconfigured, ModelNotFound

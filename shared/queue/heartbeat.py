@@ -82,7 +82,7 @@ class Heartbeats:
 
     async def beat(self) -> None:
         """One renewal of everything held."""
-        worker, options = self._worker, self._worker.options
+        worker, options, runs = self._worker, self._worker.options, self._worker.runs
         held = {job_id: job.token for job_id, job in worker.running.items()}
         beat = Heartbeat(
             id=options.worker_id, pid=os.getpid(), slots=options.slots, running=len(held), version=options.version,
@@ -92,18 +92,18 @@ class Heartbeats:
         lost, cancelled = await self._scripts.run(
             "renew",
             options.worker_id,
-            worker.lease_ms,
+            options.lease_ms,
             encode(beat),
             BEAT_TTL_MS,
             *(field for pair in held.items() for field in pair),
         )
         for job_id in (raw.decode() for raw in lost):
             # A job settled or claimed anew while the call was under way is not lost.
-            if worker.holds(job_id, held[job_id]) and not worker.is_settling(job_id):
+            if runs.holds(job_id, held[job_id]) and not runs.is_settling(job_id):
                 log.warning("job.lease_lost", job_id=job_id)
-                worker.stop_job(job_id, StopReason.LOST)
+                runs.stop(job_id, StopReason.LOST)
         for raw in cancelled:
-            worker.stop_job(raw.decode(), StopReason.CANCELLED)
+            runs.stop(raw.decode(), StopReason.CANCELLED)
 
     async def _listen(self) -> None:
         prefix = f"cancel {self._worker.options.worker_id} ".encode()
@@ -114,7 +114,7 @@ class Heartbeats:
                 while True:
                     message = await pubsub.get_message(timeout=IDLE_BEAT_S)
                     if message and message["data"].startswith(prefix):
-                        self._worker.stop_job(message["data"][len(prefix) :].decode(), StopReason.CANCELLED)
+                        self._worker.runs.stop(message["data"][len(prefix) :].decode(), StopReason.CANCELLED)
             except REDIS_GONE:
                 await asyncio.sleep(RETRY_S)  # a cancel missed meanwhile comes with the next renewal
             except RedisError:

@@ -46,11 +46,11 @@ class Keys:
 
         Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line since
         ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, l
-        its line, co its cost if not 1, h its slot while it runs as `host|unit|thousandths of a call`, fp body
-        fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload bytes, ro dead letter it
-        replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea end ms, n attempts, hb
-        the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n> start of attempt n as
-        `worker|ms`, z<n> its end as `outcome|ms|notes`.
+        its line, co its cost if not 1, h its slot while it runs as `host|unit|thousandths of a call`, sc the call
+        that it shares, fp body fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload
+        bytes, ro dead letter it replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea
+        end ms, n attempts, hb the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n>
+        start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`.
         """
         return f"{self.root}j:{job_id}"
 
@@ -75,6 +75,11 @@ class Keys:
     def slots(self) -> str:
         """Hash, `host` and `host|unit` -> calls under way there, in thousandths. A field goes with the last of them."""
         return f"{self.root}slots"
+
+    @property
+    def shared_calls(self) -> str:
+        """Hash, a call that serves several jobs -> how many of them run. A field goes with the last of them."""
+        return f"{self.root}shared-calls"
 
     @property
     def hosts(self) -> str:

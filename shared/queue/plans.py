@@ -14,7 +14,7 @@ from shared.jobs import Priority
 from shared.wire.codec import encode
 
 CALL = 1000
-"""One call in slots' units: the jobs of a batch hold parts of one."""
+"""One call in slots' units."""
 
 
 @dataclass(slots=True, frozen=True)

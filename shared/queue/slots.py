@@ -16,12 +16,17 @@ class Slots:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
-    async def move(self, job: RunningJob, host: str, unit: str, *, unit_calls: int, host_calls: int) -> bool:
-        """Hold one call there instead. False, and all as before, when so many are under way there already.
+    async def move(
+        self, job: RunningJob, host: str, unit: str, *, unit_calls: int, shared_calls: int, host_calls: int
+    ) -> bool:
+        """Hold one call there instead. False, and all as before, when so many are under way there already; jobs of
+        other classes than high must make do with `shared_calls` of the unit.
 
         A job whose lease is lost may go on: its end is refused anyway.
         """
-        taken = await self._scripts.run("take_slot", job.id, job.token, host, unit, unit_calls, host_calls)
+        taken = await self._scripts.run(
+            "take_slot", job.id, job.token, host, unit, unit_calls, shared_calls, host_calls
+        )  # fmt: skip
         if taken == 0:
             return False
         job.host, job.unit = host, unit

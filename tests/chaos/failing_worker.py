@@ -10,9 +10,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from shared.queue.engine import QueueWorker
 from shared.queue.outbox import Outbox
 from shared.queue.running import RunningJob
+from shared.queue.runs import Runs
 from worker.__main__ import main
 from worker.execution import Execution
 
@@ -71,13 +71,13 @@ def arm(step: str) -> None:
     """Prepare to die at this step."""
     match step:
         case "claimed":
-            before(QueueWorker, "_start")
+            before(Runs, "start")
         case "before_call":
             before(Execution, "_call")
         case "mid_stream":
             after_deltas(MID_STREAM_DELTAS)
         case "after_call":
-            before(QueueWorker, "_settle")
+            before(Runs, "_settle")
         case "after_settle":
             after_settlement()
         case _:

@@ -44,9 +44,9 @@ PINS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "Worker.start_jobs": (
         arq.worker.Worker.start_jobs,
         "a38f54558b8cd0e0",
-        "nothing calls it any more; ours is _start()",
+        "nothing calls it any more; ours is Runs.start()",
     ),
-    "Worker.run_job": (arq.worker.Worker.run_job, "3ba41d10a68f7bcc", "nothing calls it any more; ours is _run()"),
+    "Worker.run_job": (arq.worker.Worker.run_job, "3ba41d10a68f7bcc", "nothing calls it any more; ours is in Runs"),
     "Worker.finish_job": (
         arq.worker.Worker.finish_job,
         "93bb5bdcf65892e5",
@@ -75,7 +75,7 @@ PINS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "Worker._sleep_until_tasks_complete": (
         arq.worker.Worker._sleep_until_tasks_complete,
         "2eb4b894dc74b709",
-        "the drain ends when self.tasks is empty; our _done() empties it",
+        "the drain ends when self.tasks is empty; Runs empties it",
     ),
     "Worker._add_signal_handler": (
         arq.worker.Worker._add_signal_handler,

@@ -20,7 +20,7 @@ MAY_LIVE_FOR_EVER = (
     # Bounded by the number of fields, not by traffic.
     r"gw:\{[^}]+\}:turns",
     r"gw:\{[^}]+\}:counters",
-    r"gw:\{[^}]+\}:(depth|slots|hosts|tenures)",
+    r"gw:\{[^}]+\}:(depth|slots|shared-calls|hosts|tenures)",
     r"gw:\{[^}]+\}:load",
     r"gw:\{[^}]+\}:unfinished(-models)?",
     r"gw:\{[^}]+\}:usage-since",

@@ -145,10 +145,12 @@ async def bench(
     allowed: Sequence[str] = (),
     backends_of: Callable[[ServiceConfig], Sequence[Backend]] | None = None,
     knobs: Knobs | None = None,
+    max_loaded: int = 0,
 ) -> AsyncIterator[Bench]:
     """One worker on these Ollama hosts, or on `services`. `breaking=False`: its circuits never open.
 
-    `knobs`: it plans by them what to start where; else it runs whatever comes.
+    `knobs`: it plans by them what to start where; else it runs whatever comes. `max_loaded`: how many models a
+    host's memory holds, 0 if not known.
     """
     settings = settings_for(redis_url)
     keys = Keys(settings.queue_shard)
@@ -161,9 +163,11 @@ async def bench(
         [backend(url) for url in urls], probe_timeout_s=2.0, slots=slots,
         on_answer=lambda host, model: watch.answered(host, model),
     )  # fmt: skip
-    scheduler = None if knobs is None else ModelPlanner(hosts, knobs, on_sightings=lambda seen: watch.seen(seen))
+    scheduler = places = None
+    if knobs is not None:
+        scheduler = ModelPlanner(hosts, knobs, max_loaded=max_loaded, on_sightings=lambda seen: watch.seen(seen))
+        places = Places(Slots(Scripts(redis, keys)), hosts, knobs, swap=scheduler.swap)
     watch = Watch(redis, keys, hosts, worker_id="w1", limit_s=2.0, is_busy=lambda: scheduler is not None)
-    places = None if knobs is None else Places(Slots(Scripts(redis, keys)), hosts, knobs)
     registry = Registry(services or [OUR_OLLAMA], airgap=airgap)
     fleet = Fleet(registry, hosts, pool_size=slots)
     if backends_of is not None:

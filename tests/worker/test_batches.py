@@ -126,6 +126,25 @@ async def test_one_that_is_cancelled_leaves_the_others_their_call(redis_url: str
         )
 
 
+@pytest.mark.req("S1-75")
+async def test_a_call_counts_until_its_last_job_has_ended(redis_url: str, wait_until: WaitUntil) -> None:
+    knobs = Knobs(batch=2, embedding_calls=2, reserved=0, fill_s=0.0)
+    jobs = [embedding(f"text {n}") for n in range(4)]
+    async with (
+        running(models=[MODEL], **{**INSTANT, "embedding_seconds": 0.7}) as simulator,
+        bench(redis_url, [simulator.url], knobs=knobs) as b,
+    ):
+        await b.queue.enqueue_many(jobs)
+        await wait_until(lambda: len(calls(simulator)) == 2, description="two calls of two jobs")
+        for job in (jobs[0], jobs[2]):
+            await b.queue.cancel(job.id)
+            assert (await b.ended(job.id, wait_until)).state is State.CANCELLED
+        assert (await b.run(embedding("next"), wait_until)).state is State.SUCCEEDED
+    first, second, third = simulator.calls.entries("call")
+    ends = [call.at + (call.seconds or 0.0) for call in (first, second)]
+    assert third.at > min(ends) - 0.05, "half a call of one and half of the other do not make room for a third"
+
+
 @pytest.mark.req("S1-92")
 async def test_while_a_call_is_under_way_a_batch_waits_to_fill_but_not_for_ever(
     redis_url: str, wait_until: WaitUntil

@@ -11,7 +11,8 @@ from shared.queue.lines import EMBEDDINGS, TEXTS, model_in, unit_in
 from shared.queue.plans import Plan, View
 from shared.queue.sightings import Sighting, read_sighting
 from worker.hosts import Hosts
-from worker.scheduling.policy import Decision, HostFacts, Knobs, decide
+from worker.scheduling.facts import HostFacts, Swap
+from worker.scheduling.policy import Decision, Knobs, decide
 
 VIEW_S = 0.3
 """How old a view may get while there is work."""
@@ -55,6 +56,8 @@ class ModelPlanner:
         """Lines seen of late, the latest last."""
         self._called_since: dict[tuple[str, str], int] = {}
         """By host and unit, what is called there and was not seen in memory; ms, Redis' clock."""
+        self._facts_of: dict[str, HostFacts] = {}
+        """The hosts as of the latest view."""
         self._began_at = time.monotonic()
         self._seen_at = float("-inf")
         self._changes_at = float("inf")
@@ -99,6 +102,11 @@ class ModelPlanner:
     def pause_s(self) -> float:
         return max(LEAST_PAUSE_S, self._changes_at - time.monotonic())
 
+    def swap(self, host: str, unit: str) -> Swap:
+        """What a call of the unit would make the host do, as last seen; none where models in memory do not matter."""
+        facts = self._facts_of.get(host) if self._knobs.by_affinity else None
+        return facts.swap(unit) if facts else Swap.NONE
+
     def _pack(self, decision: Decision, tenures: dict[str, int]) -> None:
         self._whole = self._warm = Plan(decision.hosts, decision.rows, tenures).packed()
         if any(place.is_cold for row in decision.rows for place in row.places):
@@ -123,6 +131,7 @@ class ModelPlanner:
             self._facts(host, seen.get(host), resident[host], calls.get(host, {}), units, view.now_ms)
             for host in self._hosts.names()
         ]
+        self._facts_of = {host.name: host for host in facts}
         # What is in memory may start although its line is too far behind to have been seen.
         there = sorted({unit for host in facts for unit in host.units})
         known = [*self._lines, *(manner + unit for unit in there for manner in MANNERS)]

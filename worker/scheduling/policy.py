@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from shared.jobs import Priority
 from shared.queue.lines import HOME, service_in, takes_batches, unit_in
 from shared.queue.plans import CALL, Place, Row, WaitingLine
+from worker.scheduling.facts import HostFacts
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -43,39 +44,12 @@ class Knobs:
     load_s: float = 5.0
     """What loading a model is taken to cost: a second host is used once a job has waited for that long."""
 
-    def limit(self, unit: str, *, embeds: bool) -> int:
-        """Calls of a unit on one host at once. Ollama alone runs embeddings one by one."""
+    def limits(self, unit: str, *, embeds: bool) -> tuple[int, int]:
+        """Calls of a unit on one host at once, and those of them for classes other than high."""
+        # Ollama alone runs embeddings one by one.
         calls = self.embedding_calls if embeds and service_in(unit) == HOME else self.unit_calls
-        return min(calls, self.host_calls)
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class HostFacts:
-    """A host now. `resident` units are in memory, each since when (ms), as so many `models` (below 0: one each);
-    `calls` are thousandths under way by unit.
-
-    `room`: units its memory holds, 0 when it is not known to be full. `weights`: relative time of a unit's call there.
-    `shunned`: units it should be asked for last (it lacks them, or their circuit is open).
-    """
-
-    name: str
-    service: str = HOME
-    resident: Mapping[str, int] = field(default_factory=dict)
-    models: int = -1
-    calls: Mapping[str, int] = field(default_factory=dict)
-    room: int = 0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    shunned: Collection[str] = ()
-    has_all: bool = False
-    """It needs to load nothing, as far as we can tell."""
-
-    def has(self, unit: str) -> bool:
-        """In memory, or being loaded."""
-        return self.has_all or unit in self.resident or unit in self.calls
-
-    @property
-    def units(self) -> set[str]:
-        return {*self.resident, *self.calls}
+        calls = min(calls, self.host_calls)
+        return calls, max(1, calls - self.reserved)
 
 
 @dataclass(slots=True)
@@ -126,13 +100,9 @@ class _Board:
         self.wanted = wanted
         self.now_ms = now_ms
         self.knobs = knobs
-        self.loading: dict[str, set[str]] = {
-            host.name: set() if host.has_all else set(host.calls) - set(host.resident) for host in hosts
-        }
+        self.loading = {host.name: host.loading for host in hosts}
         self.units = {host.name: host.units for host in hosts}
         """What each has, is loading, or is to load."""
-        self.models = {host.name: len(host.resident) if host.models < 0 else host.models for host in hosts}
-        """How many models are in its memory."""
         self.order = {host.name: number for number, host in enumerate(hosts)}
         self.at: dict[str, list[HostFacts]] = {}
         """By unit the hosts that have it."""
@@ -157,7 +127,7 @@ class _Board:
 
     def filled(self, host: HostFacts) -> int:
         """Models in its memory, and those on their way."""
-        return self.models[host.name] + len(self.loading[host.name])
+        return host.held + len(self.loading[host.name])
 
     def load(self, host: HostFacts, unit: str) -> None:
         self.loading[host.name].add(unit)
@@ -264,8 +234,7 @@ def _load(unit: str, hosts: Sequence[HostFacts], board: _Board) -> None:
 
 def _limits(line: str, knobs: Knobs) -> tuple[int, int]:
     """Calls of a line's unit at once, and those of them for classes other than high."""
-    calls = knobs.limit(unit_in(line), embeds=takes_batches(line))
-    return calls, max(1, calls - knobs.reserved)
+    return knobs.limits(unit_in(line), embeds=takes_batches(line))
 
 
 def _row(line: str, board: _Board) -> Row | None:

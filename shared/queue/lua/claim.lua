@@ -63,7 +63,7 @@ end
 for host in pairs(plan.loads) do redis.call('HINCRBY', TENURES, host, 1) end
 
 local jobs = {}
-local function start(id, slot, place, batch)
+local function start(id, slot, batch)
   local key = record(id)
   local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt', 'x')
   local state, deadline, attempt = job[1], tonumber(job[2]), (tonumber(job[3]) or 0) + 1
@@ -75,9 +75,11 @@ local function start(id, slot, place, batch)
   elseif state == 'queued' then -- guard: only a queued job is claimed
     local token = seed .. #jobs + 1
     move(key, state, 'running', 'tok', token, 'w', worker, 'sa', now, 'n', attempt, 'a' .. attempt, worker .. '|' .. now)
-    if slot then
-      redis.call('HSET', key, 'h', slot)
-      use(slot, 1)
+    if slot ~= '' then
+      local held, call = slot .. '|' .. CALL, batch > 0 and seed .. '/' .. batch
+      redis.call('HSET', key, 'h', held)
+      if call then redis.call('HSET', key, 'sc', call) end
+      take_call(held, call)
     end
     redis.call('ZADD', ALARMS, now + lease, id)
     if job[6] == '1' then
@@ -85,7 +87,7 @@ local function start(id, slot, place, batch)
       redis.call('PEXPIRE', events(id), deadline - now + 3600000)
       tell(job[7], 'j', id, 't', 's', 'a', attempt)
     end
-    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, place, batch}
+    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, slot, batch}
     if item[5] > 0 then -- where it failed decides where it goes now
       for past = 1, attempt - 1 do
         local ended = redis.call('HGET', key, 'z' .. past)
@@ -99,9 +101,7 @@ for _, class in ipairs(CLASSES) do
   for _, choice in ipairs(chosen) do
     local queue, ids, place, number = unpack(choice)
     if queue.class == class then
-      for i, id in ipairs(ids) do
-        start(id, place and share(place, i, #ids), place and place.slot or '', #ids > 1 and number or 0)
-      end
+      for _, id in ipairs(ids) do start(id, place and place.slot or '', #ids > 1 and number or 0) end
     end
   end
 end

@@ -1,7 +1,7 @@
 -- positions: where jobs stand.
 -- KEYS     the three roots
 -- ARGV     ids
--- returns  for each id: {class, line, slot as 'host|unit|share' or '', position, jobs of its class before it, jobs of its line before it}, see position
+-- returns  for each id: {class, line, slot as 'host|unit|thousandths' or '', position, jobs of its class before it, jobs of its line before it}, see position
 --          in includes/line.lua; {} when there is no such job
 --@include record
 --@include line

@@ -17,8 +17,9 @@ from shared.queue.plans import CALL, Row
 from tests.bench.simulation.hosts import Host, Job, Runner
 from tests.bench.simulation.lines import Key, Lines
 from tests.bench.simulation.policies import Policy
+from worker.scheduling.facts import HostFacts
 from worker.scheduling.planner import FRESH_S, KNOWN_LINES, VIEW_S
-from worker.scheduling.policy import HostFacts, Knobs
+from worker.scheduling.policy import Knobs
 
 _STEP_S = 1e-6
 """The policy reckons in ms, and what is due must be past."""

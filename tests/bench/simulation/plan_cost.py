@@ -18,7 +18,8 @@ from shared.queue.scripts import Scripts
 from shared.settings import BaseServiceSettings
 from shared.wire.canonical import ChatRequest, Message
 from tests.bench.redis_server import BenchRedis
-from worker.scheduling.policy import HostFacts, Knobs, decide
+from worker.scheduling.facts import HostFacts
+from worker.scheduling.policy import Knobs, decide
 
 HOSTS, LINES = (4, 20, 50), (10, 50, 100)
 ROOM, NOW_MS = 3, 1_000_000

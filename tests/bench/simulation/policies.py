@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from shared.queue.lines import unit_in
 from shared.queue.plans import Place, Row, WaitingLine
-from worker.scheduling.policy import Decision, HostFacts, Knobs, decide
+from worker.scheduling.facts import HostFacts
+from worker.scheduling.policy import Decision, Knobs, decide
 
 Decide = Callable[[Sequence[WaitingLine], Collection[str], Sequence[HostFacts], float, Knobs], Decision]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from shared.queue.plans import Place, Plan, Row
-from tests.shared.queue.rig import settle
+from tests.shared.queue.rig import Claimed, settle
 from tests.shared.queue.scenarios import LEASE_MS, Stage, same
 
 
@@ -21,6 +22,22 @@ def plan(*rows: Row, **hosts: int) -> bytes:
 
 def row(*places: Place, line: str = "t:m", batch: int = 1, fill_from: int = 0, fill_ms: int = 0) -> Row:
     return Row(line=line, places=places, batch=batch, fill_from=fill_from, fill_ms=fill_ms)
+
+
+async def shared_calls(on: Stage) -> dict[str, int]:
+    """Calls that serve several jobs, each with how many of them run."""
+    held: Any = await on.redis.hgetall(on.keys.shared_calls)  # type: ignore[misc]  # redis-py 5 types it as either
+    return {name.decode(): int(jobs) for name, jobs in held.items()}
+
+
+async def move(
+    on: Stage, run: Claimed, host: str, *, unit: str = "m", of_unit: int = 2, shared: int = 2, of_host: int = 2,
+    token: str = "",
+) -> int:  # fmt: skip
+    """Move a run's slot to where so many calls at once are allowed."""
+    token = token or run.token
+    moved: int = await on.scripts.run("take_slot", run.id, token, host, unit, of_unit, shared, of_host)
+    return moved
 
 
 async def a_host_gets_what_it_can_run(on: Stage) -> None:
@@ -125,12 +142,43 @@ async def the_jobs_of_a_batch_share_a_call(on: Stage) -> None:
     runs = await on.take(9, plan=batches)
     same([(run.id, run.batch) for run in runs], [("j0", 1), ("j1", 1), ("j2", 1), ("j3", 2), ("j4", 2), ("j5", 2)])
     same(await on.calls(), {"a": 2000, "a|m": 2000})
-    for run in runs[:2]:
-        await settle(on.scripts, run.id, run.token)
+    for run in (*runs[:2], *runs[3:5]):
+        await settle(on.scripts, run.id, run.token, "cancelled")
+    same(await on.calls(), {"a": 2000, "a|m": 2000})
     same(await on.take(9, seed="b", plan=batches), [])
     await settle(on.scripts, runs[2].id, runs[2].token)
     same(await on.calls(), {"a": 1000, "a|m": 1000})
     same([(run.id, run.batch) for run in await on.take(1, seed="c", plan=batches)], [("j6", 1), ("j7", 1)])
+    await on.after(LEASE_MS + 1)
+    await on.sweep()
+    same((await on.calls(), await shared_calls(on)), ({}, {}))
+
+
+async def only_those_who_start_share_a_call(on: Stage) -> None:
+    for job_id in ("lost", "there"):
+        await on.enqueue(job_id, line="e:m")
+    await on.redis.delete(on.keys.payload_root + "lost")
+    [run] = await on.take(9, plan=plan(row(place(), line="e:m", batch=2)))
+    same((run.id, await on.calls()), ("there", {"a": 1000, "a|m": 1000}))
+    await settle(on.scripts, run.id, run.token)
+    same((await on.calls(), await shared_calls(on)), ({}, {}))
+
+
+async def who_leaves_a_batch_leaves_its_call_to_the_others(on: Stage) -> None:
+    for job_id in "123":
+        await on.enqueue(job_id, line="e:m")
+    first, second, third = await on.take(9, plan=plan(row(place(), line="e:m", batch=3)))
+    same(await move(on, first, "b", of_host=0), 0)
+    same(list((await shared_calls(on)).values()), [3])
+    same(await move(on, first, "b"), 1)
+    same(await on.calls(), {"a": 1000, "a|m": 1000, "b": 1000, "b|m": 1000})
+    await settle(on.scripts, second.id, second.token)
+    same(await on.calls(), {"a": 1000, "a|m": 1000, "b": 1000, "b|m": 1000})
+    same(await move(on, third, "c"), 1)
+    same(await on.calls(), {"b": 1000, "b|m": 1000, "c": 1000, "c|m": 1000})
+    for run in (first, third):
+        await settle(on.scripts, run.id, run.token)
+    same((await on.calls(), await shared_calls(on)), ({}, {}))
 
 
 async def a_batch_waits_to_fill_only_behind_others(on: Stage) -> None:
@@ -152,29 +200,36 @@ async def a_slot_moves_with_its_job(on: Stage) -> None:
     for job_id in "123":
         await on.enqueue(job_id)
     first, second, third = await on.take(9, plan=plan(row(place())))
-
-    async def move(job_id: str, token: str, host: str, unit: str = "m", of_unit: int = 2, of_host: int = 2) -> int:
-        moved: int = await on.scripts.run("take_slot", job_id, token, host, unit, of_unit, of_host)
-        return moved
-
-    same(await move("1", first.token, "b"), 1)
-    same(await move("1", first.token, "b"), 1)
-    same(await move("2", second.token, "b", unit="n", of_host=1), 0)
-    same(await move("2", second.token, "b", of_unit=1), 0)
+    same(await move(on, first, "b"), 1)
+    same(await move(on, first, "b"), 1)
+    same(await move(on, second, "b", unit="n", of_host=1), 0)
+    same(await move(on, second, "b", of_unit=1, shared=1), 0)
     same(await on.calls(), {"a": 2000, "a|m": 2000, "b": 1000, "b|m": 1000})
-    same(await move("2", second.token, "b"), 1)
-    same(await move("1", first.token, "b", of_unit=1, of_host=1), 1)  # where it is, it may stay
-    same(await move("3", third.token, "b"), 0)
-    same(await move("3", "other", "c"), -1)
+    same(await move(on, second, "b"), 1)
+    same(await move(on, first, "b", of_unit=1, shared=1, of_host=1), 1)  # where it is, it may stay
+    same(await move(on, third, "b"), 0)
+    same(await move(on, third, "c", token="other"), -1)
     await settle(on.scripts, "3", third.token)
-    same(await move("3", third.token, "c"), -1)
+    same(await move(on, third, "c"), -1)
     same(await on.calls(), {"b": 2000, "b|m": 2000})
     await on.enqueue("4")
     [bare] = await on.take(9, seed="b")
-    same(await move("4", bare.token, "c"), 1)
+    same(await move(on, bare, "c"), 1)
     for run in (first, second, bare):
         await settle(on.scripts, run.id, run.token)
     same(await on.calls(), {})
+
+
+async def the_slot_kept_for_high_is_not_moved_into_by_others(on: Stage) -> None:
+    for job_id, priority in (("1", "normal"), ("2", "normal"), ("3", "low"), ("4", "high")):
+        await on.enqueue(job_id, priority=priority)
+    urgent, first, second, third = await on.take(9, plan=plan(row(place())))
+    same([run.id for run in (urgent, first, second, third)], ["4", "1", "2", "3"])
+    same(await move(on, first, "b", shared=1), 1)
+    same(await move(on, second, "b", shared=1), 0)
+    same(await move(on, third, "b", shared=1), 0)
+    same(await move(on, urgent, "b", shared=1), 1)
+    same(await on.calls(), {"a": 2000, "a|m": 2000, "b": 2000, "b|m": 2000})
 
 
 async def jobs_of_a_release_without_lines_go_on(on: Stage) -> None:
@@ -213,8 +268,11 @@ SLOT_STORIES = (
     the_least_busy_place_of_the_best_tier_is_taken,
     an_old_plan_starts_nothing_on_a_host_that_loads,
     the_jobs_of_a_batch_share_a_call,
+    only_those_who_start_share_a_call,
+    who_leaves_a_batch_leaves_its_call_to_the_others,
     a_batch_waits_to_fill_only_behind_others,
     a_slot_moves_with_its_job,
+    the_slot_kept_for_high_is_not_moved_into_by_others,
     jobs_of_a_release_without_lines_go_on,
     cost_moves_a_tenant_back,
 )

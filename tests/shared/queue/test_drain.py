@@ -184,6 +184,6 @@ async def test_an_answer_on_its_way_when_the_worker_goes_still_arrives(
     gate.open()
     async with working(redis_url, gate.run, scripts=SlowSettle.around) as worker:
         await client.enqueue(job)
-        await wait_until(lambda: worker.is_settling(job.id))
+        await wait_until(lambda: worker.runs.is_settling(job.id))
 
     assert (await read(client, job.id)).state is State.SUCCEEDED

@@ -47,7 +47,7 @@ async def test_a_held_job_is_renewed_past_its_lease(
         await client.enqueue(job)
         await wait_until(lambda: gate.started)
         await asyncio.sleep(1.0)
-        assert worker.lost_leases == 0
+        assert worker.runs.lost_leases == 0
         gate.open()
         await wait_until(lambda: has_state(client, job.id, State.SUCCEEDED))
 
@@ -175,7 +175,7 @@ async def test_a_worker_stops_a_job_it_lost(client: QueueClient, redis_url: str,
         await lapse(client, elsewhere.id)
         [other] = await claim(client.scripts, seed="other")
         await wait_until(lambda: gate.stopped == [elsewhere.id], timeout_s=4, description="the zombie stopped")
-        assert worker.lost_leases == 1
+        assert worker.runs.lost_leases == 1
         assert await settle(client.scripts, other.id, other.token) == b"succeeded"
 
 

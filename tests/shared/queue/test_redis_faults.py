@@ -175,7 +175,7 @@ async def test_an_answer_that_redis_refuses_waits_until_it_does_not(wait_until: 
             await wait_until(lambda: gate.started)
             await refuse_writes(client, True)
             gate.open()
-            await wait_until(lambda: worker.is_settling(job.id))
+            await wait_until(lambda: worker.runs.is_settling(job.id))
             await asyncio.sleep(0.3)
             assert (await read(client, job.id)).state is State.RUNNING
             await refuse_writes(client, False)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shared.jobs import Priority
 from shared.queue.lines import unit_in
 from shared.queue.plans import CALL, WaitingLine
-from worker.scheduling.policy import Decision, HostFacts, Knobs, decide, demands, turns
+from worker.scheduling.facts import HostFacts
+from worker.scheduling.policy import Decision, Knobs, decide, demands, turns
 
 NOW = 1_000_000
 KNOBS = Knobs(host_calls=4, unit_calls=2, reserved=1, residency_s=10.0)

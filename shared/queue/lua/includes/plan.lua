@@ -113,10 +113,3 @@ local function take(queue, place, plan, most)
   end
   return call
 end
-
--- share: the slot of the i-th of n jobs in one call.
-local function share(place, i, n)
-  local part = math.floor(CALL / n)
-  if i == 1 then part = CALL - part * (n - 1) end
-  return place.slot .. '|' .. part
-end

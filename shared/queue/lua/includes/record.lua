@@ -13,6 +13,7 @@ local DEAD = root .. 'dlq'
 local LOAD = root .. 'load'
 local DEPTH = root .. 'depth'
 local SLOTS = root .. 'slots'
+local SHARED_CALLS = root .. 'shared-calls'
 local TENURES = root .. 'tenures'
 local INLINE_BYTES = 65536 -- a larger result is fetched by the gateway instead of travelling through its inbox
 
@@ -43,11 +44,24 @@ end
 -- So are the changes to how many jobs wait in each class,
 local deeper = {high = 0, normal = 0, low = 0}
 local function deepen(class, by) deeper[class] = deeper[class] + by end
--- and those to the calls under way: of a host, and of a unit, which is a model in the memory of a host. In thousandths: the jobs of a batch share one call.
+-- and those to the calls under way, in thousandths: of a host, and of a unit, which is a model in the memory of a host.
 local taken = {}
 local function use(slot, sign)
-  local host, unit, share = string.match(slot, '^([^|]*)|([^|]*)|(%d+)$')
-  for _, name in ipairs({host, host .. '|' .. unit}) do taken[name] = (taken[name] or 0) + sign * share end
+  local host, unit, thousandths = string.match(slot, '^([^|]*)|([^|]*)|(%d+)$')
+  for _, name in ipairs({host, host .. '|' .. unit}) do taken[name] = (taken[name] or 0) + sign * thousandths end
+end
+-- The jobs of a batch share one call, which is under way as long as any of them runs, so the host gets no other one in its place.
+local sharers = {}
+local function share(call, by)
+  sharers[call] = (sharers[call] or tonumber(redis.call('HGET', SHARED_CALLS, call)) or 0) + by
+  return sharers[call]
+end
+-- take_call, give_back: a run begins or ends to use the call in this slot; `call` names one that it shares.
+local function take_call(slot, call)
+  if not call or share(call, 1) == 1 then use(slot, 1) end -- guard: one call for all who share it
+end
+local function give_back(slot, call)
+  if not call or share(call, -1) == 0 then use(slot, -1) end -- guard: the last one gives it back
 end
 local function write_counts()
   for name, by in pairs(changes) do
@@ -58,6 +72,9 @@ local function write_counts()
   write_held(root .. 'unfinished-models', held_models)
   for class, by in pairs(deeper) do
     if by ~= 0 then redis.call('HINCRBY', DEPTH, class, by) end
+  end
+  for call, jobs in pairs(sharers) do
+    if jobs > 0 then redis.call('HSET', SHARED_CALLS, call, jobs) else redis.call('HDEL', SHARED_CALLS, call) end
   end
   local freed = false
   for name, by in pairs(taken) do
@@ -78,10 +95,10 @@ local function move(key, from, to, ...)
   if not (MOVES[from] or {})[to] then return false end -- guard: state table
   redis.call('HSET', key, 's', to, ...)
   if from == 'running' then
-    local slot = redis.call('HGET', key, 'h')
+    local slot, call = unpack(redis.call('HMGET', key, 'h', 'sc'))
     if slot then -- guard: a slot is given back
-      use(slot, -1)
-      redis.call('HDEL', key, 'h')
+      give_back(slot, call)
+      redis.call('HDEL', key, 'h', 'sc')
     end
   end
   count(from, -1)

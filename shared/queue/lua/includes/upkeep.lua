@@ -39,7 +39,7 @@ end
 -- than their deadline and retention). Call it once the changes of this call are written.
 local function settle_accounts()
   if redis.call('EXISTS', ALARMS) == 1 then return end -- guard: what is under way counts
-  redis.call('DEL', root .. 'unfinished', root .. 'unfinished-models', DEPTH, SLOTS)
+  redis.call('DEL', root .. 'unfinished', root .. 'unfinished-models', DEPTH, SLOTS, SHARED_CALLS)
   redis.call('HSET', LOAD, 'bytes', 0)
   redis.call('HSET', root .. 'counters', 'scheduled', 0, 'queued', 0, 'running', 0)
 end
