@@ -149,7 +149,7 @@ class MonitorSettings(BaseServiceSettings):
             if url and self.inside is not None and not looks_ours(url, self.inside):
                 # The address stays out of the text: Slack's is a secret.
                 yield (
-                    f"{variable}: in AIRGAP_MODE alerts go to local addresses only, and this one may be anybody's. Write "
+                    f"{variable}: in AIRGAP_MODE alerts go to local addresses only; this one may be anybody's. Write "
                     "a local number (AIRGAP_ALLOWED_NETWORKS adds to them), or a name without a dot or in "
                     f"{', '.join(PRIVATE_DOMAINS)}; or leave it out."
                 )
