@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -15,9 +17,11 @@ from shared.jobs import JobRecord, NewJob, State
 from shared.queue.client import Accepted
 from shared.wire.openai_render import job_body, to_json
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
-    return WholeAnswer(status=status, body=to_json(body), content_type=JSON)
+
+def json_response(body: dict[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:
+    return WholeAnswer(status=status, body=to_json(body), headers={"Content-Type": JSON, **headers})
 
 
 def job_path(job_id: str) -> str:
@@ -86,9 +90,7 @@ async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[st
 
 async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:
     """202 with the job and where to follow it."""
-    response = json_response(await job_of(services, job, accepted), 202)
-    response.headers["Location"] = job_path(job.id)
-    response.headers.update(job_headers(job))
+    headers = {"Location": job_path(job.id), **job_headers(job)}
     if preferred:
-        response.headers["Preference-Applied"] = "respond-async"
-    return response
+        headers["Preference-Applied"] = "respond-async"
+    return json_response(await job_of(services, job, accepted), 202, headers)

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from shared.queue.batch import WORTH_A_CALL, Batcher, due
+from shared.queue.batch import Batcher
 
 
 class Line:
@@ -81,38 +79,9 @@ async def test_a_limit_splits_a_turn_and_who_gave_up_is_left_out() -> None:
     futures = [batcher.put(n) for n in range(4)]
     futures[1].cancel()
     await turn()
-    assert line.batches == [[0, 2]]
+    assert line.batches == [[0]]
     line.sent[0][1].set_result(None)
     await turn()
-    assert line.batches == [[0, 2], [3]]
+    assert line.batches == [[0], [2, 3]]
     line.sent[1][1].set_result(None)
     assert await asyncio.gather(futures[0], *futures[2:]) == [0, 20, 30]
-
-
-async def test_enough_for_two_calls_leaves_as_two_and_no_third_is_begun() -> None:
-    line = Line()
-    batcher = Batcher(line.send)
-    count = 2 * WORTH_A_CALL
-    first = [batcher.put(n) for n in range(count)]
-    await turn()
-    assert line.batches == [list(range(WORTH_A_CALL)), list(range(WORTH_A_CALL, count))]
-    later = [batcher.put(n) for n in range(count)]
-    await turn()
-    assert len(line.sent) == 2
-    line.sent[1][1].set_result(None)
-    await turn()
-    assert line.batches[2:] == [list(range(count))]
-    for _, gate in line.sent[::2]:
-        gate.set_result(None)
-    assert await asyncio.gather(*first, *later) == [n * 10 for n in range(count)] * 2
-
-
-@given(waiting=st.integers(0, 500), under_way=st.integers(0, 2))
-def test_a_second_call_is_no_small_one_and_nothing_waits_while_none_is_under_way(waiting: int, under_way: int) -> None:
-    size = due(waiting, under_way)
-    assert 0 <= size <= waiting
-    if under_way == 0:
-        assert size > 0 or waiting == 0
-        assert size == waiting or waiting - size >= WORTH_A_CALL  # the other half leaves at once
-    else:
-        assert size == 0 or (under_way == 1 and size >= WORTH_A_CALL)
