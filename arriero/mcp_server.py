@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
-from pydantic import BaseModel, Field
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import BaseModel, Field, ValidationError
 
 from arriero.cli.failures import describe
 from arriero.client import AsyncClient
@@ -178,6 +178,23 @@ class Tools:
         return await self._client.request("GET", "/v1/models")
 
 
+class ToolServer(MCPServer[None]):
+    """The SDK's server, with arguments that do not fit told in one line."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """As the SDK's. Raises ToolError."""
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as exc:
+            if not isinstance(exc.__cause__, ValidationError):
+                raise
+            faults = exc.__cause__.errors(include_url=False, include_context=False)
+            told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            raise ToolError(f"the arguments do not fit: {told}") from exc.__cause__
+
+
 def build(client: AsyncClient, *, version: str, default_model: str = "") -> MCPServer[None]:
     """The server with its tools; it closes `client` when it ends."""
 
@@ -187,7 +204,7 @@ def build(client: AsyncClient, *, version: str, default_model: str = "") -> MCPS
             yield
 
     # Standard error is where a client shows its user what went wrong: not every call belongs there.
-    server = MCPServer(
+    server = ToolServer(
         "arriero",
         version=version,
         instructions=INSTRUCTIONS,

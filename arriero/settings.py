@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from shared.secret_files import read_secret_files
 from shared.settings import LayeredSettings
@@ -87,16 +87,7 @@ class StackSettings(CommandSettings):
     manager_port: int = Field(default=3009, ge=0, le=65535)
     monitor_host: str = "127.0.0.1"
     monitor_port: int = Field(default=3010, ge=0, le=65535)
-    ollama_enabled: bool = True
-    ollama_base_urls: CommaSeparated = Field(
-        default="http://localhost:11434",
-        validation_alias=AliasChoices("ollama_base_urls", "ollama_base_url", "ollama_api_url", "ollama_url"),
-    )
     log_format: str = ""
-
-    @property
-    def ollama_hosts(self) -> list[str]:
-        return [url.strip().rstrip("/") for url in self.ollama_base_urls.split(",") if url.strip()]
 
 
 def state_dir(configured: str, start: Path | None = None) -> Path:

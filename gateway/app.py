@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway import openapi as description
 from gateway.abandon import Abandoned
 from gateway.batches.store import BatchStore, FileStore
+from gateway.body import bodiless
 from gateway.catalogue import Catalogue
 from gateway.connections import ConnectionLimits, GuardedRunner
 from gateway.conversations import Conversations
@@ -111,7 +112,8 @@ def build_app(services: Services) -> web.Application:
     """The application with every declared route, and no other."""
     app = web.Application(middlewares=[FrontMiddleware(services)])
     for route in ROUTES:
-        services.routes[app.router.add_route(route.method, route.path, route.handler)] = route
+        handler = bodiless(route.handler) if route.refuses_bodies else route.handler
+        services.routes[app.router.add_route(route.method, route.path, handler)] = route
     described = description.document(
         [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH],
         version=VERSION,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TypeVar
 
 from aiohttp import web
 from msgspec import Struct
 from msgspec.json import Decoder
+from pydantic import BaseModel, ConfigDict
 
 from gateway.request_options import IDEMPOTENCY_HEADER
+from gateway.route_table import Handler
 from gateway.services import SERVICES
 from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from shared.wire.json_body import parse_json
 from shared.wire.openai_plain import read_plain
+from shared.wire.openai_validation import validate
 
 P = TypeVar("P", bound=Struct)
 
@@ -89,5 +93,24 @@ async def read_plain_or_json(request: web.Request, plain: Decoder[P] | None) -> 
     return None, parse_json(body)
 
 
+class NoBody(BaseModel):
+    """The body of a call that takes none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def bodiless(handler: Handler) -> Handler:
+    """The handler, for requests with no body, or `{}`. Others raise BadRequest that names what was said, and what
+    `read_body` and `parse_json` raise."""
+
+    @functools.wraps(handler)
+    async def without_body(request: web.Request) -> web.StreamResponse:
+        if body := await read_body(request):
+            validate(NoBody, parse_json(body))
+        return await handler(request)
+
+    return without_body
+
+
 def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+    return PayloadTooLarge(f"The request body is larger than {limit} bytes (MAX_BODY_BYTES).")

@@ -22,6 +22,8 @@ Document = dict[str, Any]
 REF = "#/components/schemas/{model}"
 JSON = "application/json"
 BODY_ERRORS = (400, 408, 413, 415)
+NO_BODY_ERRORS = (408, 413)
+"""Of routes that read a body only to refuse it."""
 KEY_ERRORS = (401, 403)
 EVERY_ROUTE_ERRORS = (400, 429, 500, 503)
 """400 and 429 as well: a malformed header line, or a caller over the limit, is refused before any handler."""
@@ -154,6 +156,8 @@ def _errors(route: Route) -> list[int]:
         statuses.update(KEY_ERRORS)
     if route.body is not None:
         statuses.update(BODY_ERRORS)
+    if route.refuses_bodies:
+        statuses.update(NO_BODY_ERRORS)
     if _PATH_PARAMETER.search(route.path):
         statuses.add(404)
     return sorted(statuses - route.answers.keys())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.routing_inputs import AUTO
+from gateway.routing_inputs import AUTO, NamedBeside
 from shared.errors import BadRequest
 from shared.jobs import JOB_ID_PREFIX
 from shared.services.config import NAME as SERVICE_PATTERN
@@ -102,15 +102,15 @@ def is_private(headers: Mapping[str, str], said: bool | None, default: bool) -> 
     return header == "true" or bool(said)
 
 
-def provider(headers: Mapping[str, str], said: str | None) -> str:
-    """The service named beside the model; empty: none. `said`: in the body. Raises BadRequest where they disagree."""
+def provider(headers: Mapping[str, str], said: NamedBeside | None) -> NamedBeside | None:
+    """The service named beside the model. `said`: in the body. Raises BadRequest where they disagree."""
     header = headers.get(PROVIDER_HEADER)
     if header is not None and not _SERVICE.fullmatch(header):
         raise BadRequest(f"{PROVIDER_HEADER}: is not the name of a service, such as ollama.", param=PROVIDER_HEADER)
-    if header and said and header != said:
-        raise BadRequest(f"`provider` and {PROVIDER_HEADER} name two services. Name one.", param="provider")
-    name = header or said or AUTO
-    return "" if name == AUTO else name
+    if header and said and header != said.service:
+        raise BadRequest(f"`{said.param}` and {PROVIDER_HEADER} name two services. Name one.", param=said.param)
+    named = NamedBeside(header, PROVIDER_HEADER) if header else said
+    return None if named is None or named.service == AUTO else named
 
 
 def is_cache_asked_for(headers: Mapping[str, str]) -> bool:

@@ -73,3 +73,9 @@ class Route:
     several joined by ` | ` (`ChatCompletion | text/event-stream`), or the empty string for no body."""
     errors: tuple[int, ...] = ()
     """Error statuses of the route's own, e.g. 404. Those every route of its kind can give are added by `openapi.py`."""
+
+    @property
+    def refuses_bodies(self) -> bool:
+        """Whether it is an operator's order that is whole without a body: one sent along would narrow it, or try it
+        out, to no effect."""
+        return self.body is None and self.method not in ("GET", "HEAD") and self.role in (Role.OPERATOR, Role.ADMIN)

@@ -17,7 +17,6 @@ from shared.errors import ArrieroError, BackendError, ModelNotFound
 from shared.routes import Candidate, Route
 from shared.services.config import ServiceConfig
 from shared.services.names import parse
-from shared.services.presets import PRESETS
 from shared.services.registry import Registry
 from shared.services.settings import OLLAMA
 from shared.wire.canonical import EmbeddingRequest, Request
@@ -127,15 +126,10 @@ class Router:
         if seen != self._seen:
             self._seen = seen
             self._kept = {}
-            off = {
-                name: f"The service {name} is off: set {preset.key_variable}."
-                for name, preset in PRESETS.items()
-                if preset.key_variable
-            }
             self._world = World(
                 {service.name: self._place(service) for service in registry.all()},
                 registry.default_service,
-                off | {one.name: one.reason for one in registry.off},
+                registry.reasons_off,
             )
         return self._world
 

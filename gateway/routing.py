@@ -83,7 +83,7 @@ def stays_home(ask: Ask, world: World, policy: RoutingPolicy) -> bool:
     """Whether the request is private: the caller says so, or its words do. Raises what `parse` raises."""
     if ask.is_private or policy.detection == "off":
         return ask.is_private
-    if policy.detection == "auto" and not is_auto(parse(ask.name, world.places, ask.service).model):
+    if policy.detection == "auto" and not is_auto(parse(ask.name, world.places, _beside(ask)).model):
         return False
     return is_private(ask.request, policy.vocabulary)
 
@@ -93,16 +93,17 @@ def decide(ask: Ask, world: World, policy: RoutingPolicy, *, private: bool | Non
 
     Raises ModelNotFound, ServiceNotConfigured, PrivateRequest, BackendUnreachable (nobody is known to have the model,
     and a service does not say), BadRequest for a name that cannot be followed."""
-    name = parse(ask.name, world.places, ask.service)
-    if ask.service and name.service != ask.service:
-        raise conflicting_services(name.service, ask.service)
+    beside = _beside(ask)
+    name = parse(ask.name, world.places, beside)
+    if beside and name.service != beside:
+        raise conflicting_services(name.service, beside)
     wants_auto = is_auto(name.model)
     if wants_auto and isinstance(ask.request, EmbeddingRequest):
         raise names_no_model()
     if private is None:
         private = stays_home(ask, world, policy)
     if name.service:
-        return _named(name, wants_auto, private, world, policy)
+        return _named(ask, name, private, world, policy)
     if wants_auto:
         return _by_task(ask, private, world, policy)
     return _by_name(ask, private, world, policy)
@@ -111,12 +112,15 @@ def decide(ask: Ask, world: World, policy: RoutingPolicy, *, private: bool | Non
 # -- 1. the service is named ------------------------------------------------------------------------------------------
 
 
-def _named(name: ModelName, wants_default: bool, private: bool, world: World, policy: RoutingPolicy) -> Route:
+def _named(ask: Ask, name: ModelName, private: bool, world: World, policy: RoutingPolicy) -> Route:
+    wants_default = is_auto(name.model)
+    param = "model" if name.prefixed or ask.service is None else ask.service.param
     place = world.places.get(name.service)
     if place is None:
-        raise service_missing(name.service, world.places, world.off)
+        raise service_missing(name.service, world.places, world.off, param=param)
     if private and not place.is_local:
-        raise not_at_home(name.qualified)
+        # `auto` beside a service may be our own word, for a model that nobody named.
+        raise not_at_home(name.service if wants_default and not name.prefixed else name.qualified, param=param)
     model = place.default_model if wants_default else name.model
     if not model:
         raise names_no_model(place.name)
@@ -127,6 +131,11 @@ def _named(name: ModelName, wants_default: bool, private: bool, world: World, po
     if place.is_local and place.has(model) is False:
         raise model_missing(model, [place.offer], every_service=False)
     return Route(candidates=(target,), reason=Reason.NAMED, local_only=private, explicit=True)
+
+
+def _beside(ask: Ask) -> str:
+    """The service named beside the model; empty: none."""
+    return "" if ask.service is None else ask.service.service
 
 
 def _may_serve(target: Candidate, policy: RoutingPolicy) -> bool:

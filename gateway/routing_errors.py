@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from shared.errors import BackendUnreachable, BadRequest, ModelNotFound, NotFound
 
 NEAR_MATCHES = 3
+NEAR_SERVICE = 0.65
+"""How alike a service's name must be to be suggested: below it, `nope` is near `openai`."""
 LONGEST_ECHO = 200
 """Characters of a caller's text that an error message repeats at most."""
 
@@ -62,17 +64,19 @@ def _near_models(name: str, offers: Sequence[Offer]) -> list[str]:
     return [shown[match] for match in near]
 
 
-def service_missing(name: str, known: Iterable[str], off: Mapping[str, str]) -> ServiceNotConfigured:
-    """The 404 for a service that is not in force. `off` says why, and what would change that."""
+def service_missing(
+    name: str, known: Iterable[str], off: Mapping[str, str], *, param: str | None = "model"
+) -> ServiceNotConfigured:
+    """The 404 for a service that is not in force, named in `param`. `off` says why, and what would change that."""
     reason = off.get(name)
     if reason is not None:
-        return ServiceNotConfigured(reason, param="model")
+        return ServiceNotConfigured(reason, param=param)
     names = list(known)
-    near = difflib.get_close_matches(name, [*names, *off], n=1)
+    near = difflib.get_close_matches(name, [*names, *off], n=1, cutoff=NEAR_SERVICE)
     hint = f" Did you mean {near[0]}?" if near else ""
     shown = f"'{name}'" if name.isprintable() and len(name) <= LONGEST_ECHO else "of that name"
     return ServiceNotConfigured(
-        f"No service {shown} is configured; there is {_listed(names) or 'none'}.{hint}", param="model"
+        f"No service {shown} is configured; there is {_listed(names) or 'none'}.{hint}", param=param
     )
 
 
@@ -92,13 +96,13 @@ def names_no_model(service: str = "") -> BadRequest:
     )
 
 
-def not_at_home(name: str) -> PrivateRequest:
-    """The 400 for a private request that only a service elsewhere could serve."""
+def not_at_home(name: str, *, param: str = "model") -> PrivateRequest:
+    """The 400 for a private request that only a service elsewhere could serve: `name`, which `param` asks for."""
     shown = f"`{name}`" if name.isprintable() and len(name) <= LONGEST_ECHO else "what it asks for"
     return PrivateRequest(
         f"The request is private, by its own word or by one of PRIVACY_WORDS in it, and {shown} is not on machines of "
         "ours: ask for a local model. GET /v1/models lists them.",
-        param="model",
+        param=param,
     )
 
 

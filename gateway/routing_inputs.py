@@ -26,10 +26,18 @@ def is_auto(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedBeside:
+    """A service that a request names beside the model. `param`: where, as its caller calls it."""
+
+    service: str
+    param: str = "provider"
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What a body says beside the model: the service to ask, and whether the request is private."""
 
-    service: str | None = None
+    service: NamedBeside | None = None
     private: bool | None = None
 
 
@@ -108,11 +116,11 @@ class RoutingPolicy:
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """What a caller wants. `service`: named beside the model, empty for none; `is_private`: the caller says so."""
+    """What a caller wants. `service`: if one is named beside the model; `is_private`: the caller says so."""
 
     name: str
     request: Request
-    service: str = ""
+    service: NamedBeside | None = None
     is_private: bool = False
 
     @property

@@ -86,8 +86,9 @@ class RoutingSettings(BaseServiceSettings):
         ge=0,
         le=2,
         validation_alias=AliasChoices("ollama_temperature", "llm_temperature"),
-        description="Temperature of /v1, job and direct requests that say none, on machines of ours; `none`: the "
-        "model's own. Also read as LLM_TEMPERATURE.",
+        description="Temperature of requests in OpenAI's form, of jobs and of direct requests that say none, on "
+        "machines of ours; `none`: the model's own. Requests in Ollama's or Anthropic's form get none. Also read as "
+        "LLM_TEMPERATURE.",
     )
     ollama_max_tokens: Annotated[int | None, BeforeValidator(_none_if_empty)] = Field(
         None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gateway.catalogue import canonical_name
 from gateway.classifier import Vocabulary, WordList
 from gateway.routing import decide
-from gateway.routing_inputs import Ask, Place, Role, RoutingPolicy, World
+from gateway.routing_inputs import Ask, NamedBeside, Place, Role, RoutingPolicy, World
 from gateway.routing_settings import CODE_WORDS, COMPLEX_WORDS, PRIVACY_WORDS, SHORT_REQUEST_WORDS
 from shared.errors import ArrieroError
 from shared.routes import Candidate
@@ -94,7 +94,8 @@ def outcome(row: Row) -> str:
 
 def _row(rule: str, name: str, goes: str, *, service: str = "", private: bool = False, request: Request | None = None,
          says_too: str = "", world: World = WORLD, policy: RoutingPolicy = POLICY) -> Row:  # fmt: skip
-    ask = Ask(name=name, request=request or says(LONG), service=service, is_private=private)
+    beside = NamedBeside(service) if service else None
+    ask = Ask(name=name, request=request or says(LONG), service=beside, is_private=private)
     asks = f"`{name}`" + (f", {says_too}" if says_too else "")
     return Row(rule=rule, asks=asks, ask=ask, goes=goes, world=world, policy=policy)
 

@@ -50,9 +50,8 @@ class ServiceModels:
         found = self._registry.get(name)
         if found is None:
             known = (service.name for service in self._registry.all())
-            missing = service_missing(name, known, {off.name: off.reason for off in self._registry.off})
-            missing.param = None  # which field said so, if one did, the caller knows
-            raise missing
+            # Which field said so, if one did, the caller knows.
+            raise service_missing(name, known, self._registry.reasons_off, param=None)
         return found
 
     def capabilities(self, service: ServiceConfig) -> ServiceCapabilities:

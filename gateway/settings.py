@@ -203,8 +203,8 @@ class GatewaySettings(RoutingSettings):
 
     @property
     def shown_model_hosts(self) -> list[str]:
-        """OLLAMA_BASE_URLS without the passwords that may be in them."""
-        return [str(URL(url).with_user(None)) if "@" in url else url for url in self.ollama_base_urls]
+        """`ollama_hosts` without the passwords that may be in them."""
+        return [str(URL(url).with_user(None)) if "@" in url else url for url in self.ollama_hosts]
 
     @property
     def queue_limits(self) -> QueueLimits:

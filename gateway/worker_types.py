@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.routing_errors import NEAR_SERVICE
 from gateway.routing_inputs import World
 from shared.errors import NotFound
 
@@ -87,7 +88,7 @@ def find(name: str, kinds: Sequence[WorkerType]) -> WorkerType:
     """The type of this name or alias that can be asked. Raises WorkerTypeNotFound, with near names."""
     kind = choose(name, kinds)
     if kind is None:
-        near = difflib.get_close_matches(name, _by_name(kinds), n=1)
+        near = difflib.get_close_matches(name, _by_name(kinds), n=1, cutoff=NEAR_SERVICE)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise WorkerTypeNotFound(
             f"No worker type has that name.{hint} GET /workers/types lists them.", param="worker_type"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -91,6 +92,8 @@ class ManagerSettings(BaseServiceSettings):
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()
         yield from self.outside_allowed("MODEL_PRELOAD_LIST", self.preload_list)
+        if self.model_import_dir and not Path(self.model_import_dir).is_dir():
+            yield f"MODEL_IMPORT_DIR: {self.model_import_dir} is no folder; make it, or leave it out to import nothing."
 
     @property
     def preload_list(self) -> list[str]:

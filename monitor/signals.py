@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from monitor.readings import FlowReading, HostReading, ModelReading, QueueReading, Snapshot
 from shared.jobs import State
 from shared.model_names import same
+from shared.queue.lines import HOME, service_in
 from shared.resilience.breaker import BreakerState
 
 Signal = tuple[str, str]
@@ -98,7 +99,7 @@ def _missing_models(snapshot: Snapshot, queue: QueueReading) -> Found:
         return  # the one that is away may have it, and where none is watched another service
     installed = {same(name) for host in snapshot.ollama for name in host.models}
     for model, jobs in queue.unfinished_by_model.items():
-        if jobs > 0:
+        if jobs > 0 and service_in(model) == HOME:
             yield "model_missing", model, float(same(model) not in installed)
 
 

@@ -221,7 +221,7 @@ class DeadlineUnreachable(Overloaded):
 
 
 class QueueUnavailable(ArrieroError):
-    """The queue's Redis does not answer. Nothing was accepted; try again shortly."""
+    """The queue's Redis does not answer. Try again shortly."""
 
     code, http_status, retryable = "queue_unavailable", 503, True
 

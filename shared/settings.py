@@ -169,8 +169,11 @@ class BaseServiceSettings(ServiceSettings, LayeredSettings):
         yield from self.outside_allowed("FALLBACK_CHAINS", dict.fromkeys(stand_ins))
 
     def outside_allowed(self, variable: str, models: Iterable[str]) -> Iterator[str]:
-        """A sentence for each of a setting's models that ALLOWED_MODELS shuts out."""
+        """A sentence for each of a setting's models that ALLOWED_MODELS shuts out, or that is no name of a model."""
         for model in models:
+            if not all(map(str.strip, model.split(TILDE, 1))):
+                yield f"{variable}: {model} names no model; write it as model or service{TILDE}model."
+                continue
             bare = model.partition(TILDE)[2] or model  # the list may speak of one or the other
             if not (is_allowed(model, self.allowed_models) or is_allowed(bare, self.allowed_models)):
                 yield f"{variable}: {model} is not in ALLOWED_MODELS; add it there, or take it out here."

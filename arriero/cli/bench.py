@@ -16,6 +16,8 @@ from arriero.cli.bench_targets import GatewayTarget, HostTarget, Target
 from arriero.cli.connection import Url, gateway_url
 from arriero.cli.output import Json, counting, print_json, print_table
 from arriero.settings import StackSettings
+from shared.services.settings import NO_OLLAMA
+from shared.settings import BaseServiceSettings
 
 PROMPT = "Tell me about mule trains in the Andes, in five paragraphs."
 
@@ -51,7 +53,10 @@ def model(
     settings = StackSettings()
     targets: list[Target] = []
     if direct:
-        targets += [HostTarget(one) for one in host or settings.ollama_hosts]
+        hosts = host or BaseServiceSettings().ollama_hosts
+        if not hosts:
+            raise typer.BadParameter(f"{NO_OLLAMA}; name one", param_hint="--host")
+        targets += [HostTarget(one) for one in hosts]
     else:
         targets.append(GatewayTarget(gateway_url(settings, url), settings.arriero_api_key.get_secret_value()))
     with contextlib.ExitStack() as ending, counting("asking") as progress:

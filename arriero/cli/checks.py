@@ -99,7 +99,7 @@ def configuration(faults: Sequence[str], remarks: Sequence[str]) -> Iterator[Fin
     for remark in remarks:
         yield Finding(Section.CONFIGURATION, "configuration", "warn", remark, "write it as it is meant")
     if not faults and not remarks:
-        yield Finding(Section.CONFIGURATION, "configuration", "ok", "all services would start with it")
+        yield Finding(Section.CONFIGURATION, "configuration", "ok", "no setting is wrong")
 
 
 def disk(free_bytes: int, place: str) -> Finding:
@@ -184,9 +184,14 @@ def no_ollama() -> Finding:
 
 
 def service(name: str, url: str, state: str, detail: str) -> Finding:
-    """`state` as `arriero health` has it."""
-    remedy = "" if state == "ok" else f"make run, or make {name.partition('-')[0]}; its log says why it ended"
-    return Finding(Section.SERVICES, name, "ok" if state == "ok" else "warn", f"{url} {detail}", remedy)
+    """`state` as `arriero health` has it: ok, warn (it runs and is not ready), down."""
+    remedies = {
+        "warn": "it runs; bring back what it waits for",
+        "down": f"make run, or make {name.partition('-')[0]}; if it ran before, its log says why it ended",
+    }
+    return Finding(
+        Section.SERVICES, name, "ok" if state == "ok" else "warn", f"{url} {detail}", remedies.get(state, "")
+    )
 
 
 def key(given: bool, refusal: str = "") -> Finding:

@@ -12,8 +12,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed
-from arriero.cli.output import Json, Yes, clock, confirm, console, counting, print_json, print_table, seconds
+from arriero.cli.failures import EXIT_UNAVAILABLE, CommandFailed, status_of
+from arriero.cli.output import (
+    Json,
+    Yes,
+    clock,
+    confirm,
+    console,
+    counting,
+    print_json,
+    print_next_page,
+    print_table,
+    seconds,
+)
 from shared.plurals import counted
 
 if TYPE_CHECKING:
@@ -58,8 +69,8 @@ def list_(
     print_table(
         ("job", "ended", "reason", "model", "tenant", "attempts", "replayed as"), [_row(job) for job in page.jobs]
     )
-    if page.next_cursor:
-        console().print(f"more: arriero dlq list --cursor {page.next_cursor}")
+    chosen = {"--reason": reason, "--model": model, "--tenant": tenant, "--since": since, "--limit": str(limit)}
+    print_next_page("arriero dlq list", page.next_cursor, chosen)
     if not page.jobs and not page.next_cursor:
         console().print("no dead letters")
 
@@ -184,7 +195,7 @@ def _on_queue(act: Callable[[DeadLetters], Awaitable[T]]) -> T:
             except QueueUnavailable:
                 raise
             except ArrieroError as exc:
-                raise CommandFailed(exc.message) from exc
+                raise CommandFailed(exc.message, status_of(exc.http_status, exc.code)) from exc
 
     return asyncio.run(run())
 

@@ -27,6 +27,7 @@ from arriero.cli.output import Json, console, print_json, print_table, status
 from arriero.client import Client
 from arriero.errors import ApiError, GatewayUnreachable
 from arriero.settings import StackSettings
+from shared.settings import BaseServiceSettings
 
 if TYPE_CHECKING:
     from shared.queue.stats import QueueStats
@@ -140,11 +141,14 @@ def _startable() -> Finding:
 
 
 def _ollama(settings: StackSettings) -> Iterator[Finding]:
-    if not settings.ollama_enabled:
-        yield checks.no_ollama()
-        return
     run = connection.this_stack(settings)
-    urls = run.ollama_urls if run and run.ollama_urls else settings.ollama_hosts
+    try:
+        urls = run.ollama_urls if run and run.ollama_urls else BaseServiceSettings().ollama_hosts
+    except ValidationError as exc:
+        yield Finding(Section.OLLAMA, "Ollama", "fail", "cannot be asked: settings are wrong", describe(exc)[0])
+        return
+    if not urls:
+        yield checks.no_ollama()
     with ThreadPoolExecutor(8) as pool:
         yield from pool.map(_ask_ollama, urls)
 

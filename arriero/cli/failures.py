@@ -16,6 +16,13 @@ EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
+_OF_CODE = {"invalid_request": EXIT_USAGE, "registry_unavailable": EXIT_UNAVAILABLE}
+_OF_HTTP_STATUS = {429: EXIT_UNAVAILABLE, 503: EXIT_UNAVAILABLE}
+
+
+def status_of(http_status: int, code: str) -> int:
+    """The exit status for a refusal; its `code` counts first: a model's 400 is no wrong usage."""
+    return _OF_CODE.get(code) or _OF_HTTP_STATUS.get(http_status, EXIT_FAILED)
 
 
 class CommandFailed(Exception):
@@ -70,7 +77,6 @@ def _describe_api_error(exc: ApiError) -> tuple[str, int]:
             f"{exc.message} Set ARRIERO_API_KEY; `arriero keys create --tenant <name> --role inference` makes a key.",
             EXIT_CONFIG,
         )
-    if exc.status in (429, 503):
-        again = f" Try again in {exc.retry_after_s:g} s." if exc.retry_after_s else ""
-        return exc.message + again, EXIT_UNAVAILABLE
-    return exc.message, EXIT_FAILED
+    status = status_of(exc.status, exc.code)
+    again = f" Try again in {exc.retry_after_s:g} s." if exc.retry_after_s and status == EXIT_UNAVAILABLE else ""
+    return exc.message + again, status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from rich.markup import escape
 
 from arriero.cli.chat import print_events, show_events
 from arriero.cli.connection import Url, client
-from arriero.cli.output import Json, clock, console, print_json, print_table, seconds, status
+from arriero.cli.output import Json, clock, console, print_json, print_next_page, print_table, seconds, status
 from arriero.models import Job
 
 app = typer.Typer(help="Jobs: what was asked, how far it is, what came of it.", no_args_is_help=True)
@@ -40,10 +39,8 @@ def list_jobs(
         for job in page.jobs
     ]
     print_table(("job", "status", "type", "model", "priority", "created", "attempts"), rows)
-    if page.next_cursor:
-        chosen = {"--status": status_, "--model": model, "--limit": str(limit), "--url": url}
-        same = shlex.join(word for option, value in chosen.items() if value for word in (option, value))
-        console().print(escape(f"more: arriero jobs list {same} --cursor {page.next_cursor}"))
+    chosen = {"--status": status_, "--model": model, "--limit": str(limit), "--url": url}
+    print_next_page("arriero jobs list", page.next_cursor, chosen)
 
 
 @app.command()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -38,6 +40,13 @@ STATUS_STYLES = {
 def console() -> Console:
     # Not cut at 80 columns where there is no terminal to tell its width.
     return Console(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_next_page(command: str, cursor: str, chosen: Mapping[str, str]) -> None:
+    """How to see the next page of the same list, if there is one. `chosen`: the options that made this one."""
+    if cursor:
+        same = shlex.join(word for option, value in chosen.items() if value for word in (option, value))
+        console().print(escape(f"more: {command} {same} --cursor {cursor}"))
 
 
 def print_json(value: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from arriero.settings import StackSettings
+from shared.services.settings import OLLAMA, URL_NAMES, split_services
 
 SIMULATED_MODELS = "llama3.2,mistral,nomic-embed-text"
 STOP_GATEWAY, STOP_WORKERS, STOP_DAEMONS, STOP_SIMULATOR, STOP_REDIS = range(5)
@@ -27,15 +30,17 @@ class Plan:
     port: int = 0
 
 
-def service_plans(settings: StackSettings, redis_url: str, ollama_urls: Sequence[str], workers: int) -> list[Plan]:
-    """The four services; `redis_url` empty means: as the services' own settings say."""
-    given = {
-        "OLLAMA_BASE_URLS": ",".join(ollama_urls),
+def service_plans(
+    settings: StackSettings, redis_url: str, ollama_urls: Sequence[str], workers: int, services: str = ""
+) -> list[Plan]:
+    """The four services; `redis_url`, `ollama_urls`, `services` empty mean: as the services' own settings say."""
+    given = {"DRAIN_TIMEOUT": f"{DRAIN_S:g}s", "WORKER_DRAIN_TIMEOUT": f"{DRAIN_S:g}s"}
+    if ollama_urls:
+        given["OLLAMA_BASE_URLS"] = ",".join(ollama_urls)
         # Its other names must not say anything else.
-        **dict.fromkeys(("OLLAMA_BASE_URL", "OLLAMA_API_URL", "OLLAMA_URL"), ""),
-        "DRAIN_TIMEOUT": f"{DRAIN_S:g}s",
-        "WORKER_DRAIN_TIMEOUT": f"{DRAIN_S:g}s",
-    }
+        given |= dict.fromkeys(("OLLAMA_BASE_URL", "OLLAMA_API_URL", "OLLAMA_URL"), "")
+    if services:
+        given["SERVICES"] = services
     if redis_url:
         # As OWN_REDIS in session.py: what belongs to another Redis must not reach this one.
         given |= {"REDIS_URL": redis_url, "REDIS_USERNAME": "", "REDIS_PASSWORD": "", "REDIS_SENTINELS": ""}
@@ -52,6 +57,14 @@ def service_plans(settings: StackSettings, redis_url: str, ollama_urls: Sequence
     plans.append(_service("manager", "manager", STOP_DAEMONS, 0.3, given, "MANAGER_PORT", settings.manager_port))
     plans.append(_service("monitor", "monitor", STOP_DAEMONS, 0.3, given, "MONITOR_PORT", settings.monitor_port))
     return plans
+
+
+def without_ollama_urls(services: Any) -> str:
+    """SERVICES, as somebody wrote it, as JSON without Ollama's addresses, so that OLLAMA_BASE_URLS can name others."""
+    table = split_services(services)
+    if OLLAMA in table:
+        table[OLLAMA] = {name: value for name, value in table[OLLAMA].items() if name not in URL_NAMES}
+    return json.dumps(table)
 
 
 def simulator_plan(port: int) -> Plan:

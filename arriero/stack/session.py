@@ -16,7 +16,7 @@ from arriero.errors import ArrieroClientError
 from arriero.settings import StackSettings, child_environment, command_name
 from arriero.stack import farewell, ports, redis_server, smoke
 from arriero.stack.child import Child
-from arriero.stack.plan import STOP_REDIS, Plan, service_plans, simulator_plan
+from arriero.stack.plan import STOP_REDIS, Plan, service_plans, simulator_plan, without_ollama_urls
 from arriero.stack.runfile import (
     OWNER_ONLY,
     RunFile,
@@ -30,7 +30,9 @@ from arriero.stack.runfile import (
 )
 from arriero.stack.supervisor import Member, StackFailed, Supervisor
 from arriero.stack.terminal import Terminal
+from shared.services.settings import NO_OLLAMA
 from shared.settings import BaseServiceSettings
+from shared.settings_sources import find, read_layers
 
 READY_WITHIN_S = 60.0
 REDIS_ANSWERS_WITHIN_S = 3.0
@@ -62,12 +64,14 @@ class Session:
     run: RunFile
     supervisor: Supervisor = field(init=False)
     redis_settings: BaseServiceSettings = field(init=False)
+    ollama_hosts: list[str] = field(init=False)
     ready: bool = False
     needs_key: bool = False
 
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.terminal, self._note_processes)
         self.redis_settings = BaseServiceSettings()
+        self.ollama_hosts = list(self.redis_settings.ollama_hosts)
 
     async def bring_up(self) -> int:
         """Everything until the stack is to stop. Raises StackFailed with one line that says what to do."""
@@ -75,10 +79,11 @@ class Session:
         self._refuse_busy_ports()
         redis_url = await self._redis()
         ollama_urls = await self._ollama()
+        services = "" if ollama_urls == self.ollama_hosts else _services_of_others()
         with self._timed("services"):
             members = [
                 await self._start(plan)
-                for plan in service_plans(self.settings, redis_url, ollama_urls, self.options.workers)
+                for plan in service_plans(self.settings, redis_url, ollama_urls, self.options.workers, services)
             ]
             simulators = [member for member in self.supervisor.members if member.child.name == "simulator"]
             self._note_processes()
@@ -152,14 +157,17 @@ class Session:
         return found
 
     async def _ollama(self) -> list[str]:
-        """The model servers to use: the configured ones if any of them answers, else a simulator."""
-        hosts = self.settings.ollama_hosts
+        """The model servers to use: the configured ones if any answers, else a simulator. None where Ollama is off."""
+        hosts = self.ollama_hosts
+        if not hosts:
+            self.terminal.say(NO_OLLAMA)
+            return []
         answering = [url for url in hosts if await _answers(url)]
         if answering:
             self.terminal.say(f"Ollama answers at {', '.join(answering)}")
             self.run.ollama_urls = hosts
             return hosts
-        port = ports.preferred_or_free(ports.local_port(hosts[0]) if hosts else 11434)
+        port = ports.preferred_or_free(ports.local_port(hosts[0]))
         self.terminal.say(f"No Ollama answers at {', '.join(hosts)}: starting the simulator on port {port}.")
         self.terminal.say(
             "Its answers are SIMULATED text. For real ones: install Ollama, `ollama pull llama3.2`, start again."
@@ -273,6 +281,12 @@ async def _until_stopped(session: Session) -> int:
         await session.supervisor.stop()
         if session.supervisor.members:
             session.terminal.say(f"everything stopped after {time.monotonic() - began:.1f} s")
+
+
+def _services_of_others() -> str:
+    """SERVICES for processes that ask the simulator; empty where nothing was said of services."""
+    written = find(("services",), read_layers())
+    return without_ollama_urls(written.value) if written is not None and written.value else ""
 
 
 async def _answers(url: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
 from gateway.batches.model import CANCELLED, EXPIRED, LOST, Batch
 from gateway.inference import failure
-from shared.errors import BadRequest, ErrorRecord
+from shared.errors import ArrieroError, BadRequest, ErrorRecord
 from shared.jobs import JobRecord, State
 from shared.wire.codec import decode_answer
 from shared.wire.json_body import parse_json
@@ -19,6 +19,7 @@ from shared.wire.openai_shapes import error_body
 from shared.wire.openai_validation import validate
 
 MOST_REQUESTS = 5000
+ErrorT = TypeVar("ErrorT", bound=ArrieroError)
 _WITHOUT_ANSWER = {
     CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was answered."),
     EXPIRED: ("batch_expired", "The request was not answered within the completion window."),
@@ -66,12 +67,12 @@ def read_requests(data: bytes, endpoint: str, max_line_bytes: int) -> list[tuple
     return requests
 
 
-def at_line(number: int, error: BadRequest) -> BadRequest:
+def at_line(number: int, error: ErrorT) -> ErrorT:
     """The same error, told of a line of the input file."""
     # What a job calls its request is the body here.
     field = re.sub("^request", "body", error.param or "")
     param = f"line {number}" + (f": {field}" if field else "")
-    return BadRequest(f"Line {number} of the input file: {error.message}", param=param)
+    return type(error)(f"Line {number} of the input file: {error.message}", param=param)
 
 
 def output_line(batch: Batch, place: int, record: JobRecord | None, outcome: str) -> bytes:

@@ -25,7 +25,7 @@ from gateway.routes.batch_bodies import BatchBody, PageQuery
 from gateway.routes.files import batch_of
 from gateway.routes.submission import new_job
 from gateway.services import CALLER, SERVICES
-from shared.errors import ArrieroError, BadRequest, IdempotencyMismatch
+from shared.errors import ArrieroError, BadRequest, IdempotencyMismatch, NotFound
 from shared.jobs import NewJob
 from shared.wire.openai_validation import validate
 
@@ -87,7 +87,7 @@ async def create(request: web.Request) -> web.Response:
 async def _jobs(
     request: web.Request, body: BatchBody, batch_id: str, requests: Sequence[tuple[int, RequestLine]], keep_s: int
 ) -> list[NewJob]:
-    """A job for each request. Raises BadRequest that names the line, and what `new_job` raises."""
+    """A job for each request. Raises BadRequest or NotFound that names the line, and what `new_job` raises."""
     jobs = []
     for place, (number, one) in enumerate(requests):
         described = {
@@ -99,7 +99,7 @@ async def _jobs(
         }
         try:
             job = await new_job(request, described, key_of(batch_id, place))
-        except BadRequest as error:
+        except (BadRequest, NotFound) as error:
             raise at_line(number, error) from None
         # The output is written from the jobs: none may go before the batch does.
         job.retention_s = keep_s
@@ -117,7 +117,9 @@ async def listing(request: web.Request) -> web.Response:
     services, tenant = request[SERVICES], request[CALLER].tenant
     query = validate(PageQuery, dict(request.query))
     ids = list(await services.batches.ids(tenant))
-    start = ids.index(query.after) + 1 if query.after in ids else 0
+    if query.after and query.after not in ids:
+        raise BadRequest("`after`: no batch here has that id. Leave it out to start anew.", param="after")
+    start = ids.index(query.after) + 1 if query.after else 0
     page = ids[start : start + query.limit]
     found = [one for batch_id in page if (one := await services.batches.get(tenant, batch_id)) is not None]
     rows = [

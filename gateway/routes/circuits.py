@@ -33,7 +33,8 @@ CircuitName = Annotated[
 class CircuitReset(BaseModel):
     """Without a name: all of them."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    # A misspelt name must not mean all of them.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: CircuitName | None = None
 
@@ -41,7 +42,7 @@ class CircuitReset(BaseModel):
 class CircuitForceOpen(BaseModel):
     """Let no call through for a while, for maintenance. Then one call probes, as after any opening."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: CircuitName
     for_seconds: float = Field(600, ge=1, le=LONGEST_FORCED_S, allow_inf_nan=False)

@@ -51,7 +51,7 @@ Match = Annotated[
 class DeadLetterQuery(DeadLetterMatch):
     """Query of GET /admin/dead-letters."""
 
-    model_config = ConfigDict(extra="ignore", strict=False, json_schema_extra={})
+    model_config = ConfigDict(strict=False, json_schema_extra={})
 
     cursor: str = Field("", pattern=f"^({CURSOR_PATTERN})?$", description="`next_cursor` of the page before.")
     limit: int = Field(20, ge=1, le=MAX_PAGE, description="Most dead letters on a page.")
@@ -60,7 +60,7 @@ class DeadLetterQuery(DeadLetterMatch):
 class ShowQuery(BaseModel):
     """Query of GET /admin/dead-letters/{job_id}."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     content: bool = Field(False, description="With the request's texts; needs the role admin.")
 
@@ -68,7 +68,8 @@ class ShowQuery(BaseModel):
 class DeadLetterReplay(BaseModel):
     """How to run one dead letter again."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    # A misspelt `on_model` must not use up the one replay.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     on_model: ModelName | None = Field(None, description="Another model than it asked for.")
 
@@ -88,7 +89,7 @@ class DeadLetterReplays(DeadLetterReplay):
 class DeadLetterPurge(BaseModel):
     """Which dead letters to forget for good."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     match: Match
 

@@ -19,7 +19,7 @@ from gateway.direct_stream import DirectStream
 from gateway.inference import Face, answered, as_job, submitted
 from gateway.route_table import Handler, Role, Route
 from gateway.routes.direct_bodies import DirectChatBody, DirectGenerateBody, generation_body, reply_body
-from gateway.routing_inputs import AUTO, Wish
+from gateway.routing_inputs import AUTO, NamedBeside, Wish
 from gateway.services import CALLER, SERVICES, Services
 from gateway.templates import render
 from gateway.worker_types import choose, type_of, worker_types
@@ -86,10 +86,10 @@ def _prompt_of(services: Services, body: DirectGenerateBody) -> str:
     return _of_fitting_length(services, text, "template")
 
 
-def _service(services: Services, worker_type: str) -> str | None:
+def _service(services: Services, worker_type: str) -> NamedBeside | None:
     """Where the worker type's models are; None: routing chooses. Raises WorkerTypeNotFound."""
     kind = choose(worker_type, worker_types(services.router.world()))
-    return None if kind is None else kind.service
+    return None if kind is None else NamedBeside(kind.service, "worker_type")
 
 
 def _served_by(services: Services, job: NewJob) -> str:

@@ -16,7 +16,7 @@ from gateway.route_table import Role, Route
 from gateway.services import SERVICES, VERSION, Services
 from shared import egress
 from shared.errors import ArrieroError, RouteNotFound
-from shared.services.settings import OLLAMA
+from shared.services.settings import NO_OLLAMA, OLLAMA
 from shared.telemetry.metrics import CONTENT_TYPE, METRICS_OFF
 
 DOWN = "unhealthy"
@@ -95,7 +95,7 @@ async def overall(request: web.Request) -> web.Response:
 async def ollama(request: web.Request) -> web.Response:
     """A plain GET on each model host. 200 when one of them answers."""
     settings = request[SERVICES].settings
-    urls, shown = settings.ollama_base_urls, settings.shown_model_hosts
+    urls, shown = settings.ollama_hosts, settings.shown_model_hosts
     timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
     connector = aiohttp.TCPConnector(socket_factory=egress.open_socket)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -105,7 +105,9 @@ async def ollama(request: web.Request) -> web.Response:
             return json_response({"status": "ok", "message": "Ollama answers.", "url": url})
     body = {
         "status": "error",
-        "message": "Ollama does not answer. Start it with `ollama serve`, or correct OLLAMA_BASE_URL.",
+        "message": "Ollama does not answer. Start it with `ollama serve`, or correct OLLAMA_BASE_URL."
+        if urls
+        else f"{NO_OLLAMA}.",
         "url": ", ".join(shown),
         "error_details": "; ".join(fault for fault in faults if fault) or "no host is configured",
     }

@@ -21,7 +21,7 @@ MAX_PAGE = 100
 class JobQuery(BaseModel):
     """Query of GET /v1/jobs/{id}."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     wait: float = Field(
         0,
@@ -35,7 +35,7 @@ class JobQuery(BaseModel):
 class JobListQuery(BaseModel):
     """Query of GET /v1/jobs."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     status: State | None = Field(None, description="Only jobs in this state.")
     model: str = Field("", max_length=255, description="Only jobs for this model, as it was asked for.")

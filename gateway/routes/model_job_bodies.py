@@ -54,7 +54,7 @@ class ModelJobBody(_Strict):
 class ModelJobQuery(BaseModel):
     """Query of GET /jobs/{id}."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     wait: float = Field(
         0,
@@ -68,7 +68,7 @@ class ModelJobQuery(BaseModel):
 class ModelJobListQuery(BaseModel):
     """Query of GET /jobs."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(20, ge=1, le=100, description="Most jobs.")
 

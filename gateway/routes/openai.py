@@ -15,7 +15,7 @@ from gateway.body import read_plain_or_json
 from gateway.catalogue import canonical_name, not_found
 from gateway.inference import Face, Ticket, answered, as_job, enqueue, submitted
 from gateway.route_table import Role, Route
-from gateway.routing_inputs import Wish
+from gateway.routing_inputs import NamedBeside, Wish
 from gateway.services import SERVICES
 from gateway.streaming import OpenAIStream
 from shared.backends.base import ModelInfo
@@ -48,7 +48,7 @@ OLLAMA_OWNER = "library"
 
 
 def _wish(body: Body) -> Wish:
-    return Wish(body.provider, body.private)
+    return Wish(NamedBeside(body.provider) if body.provider else None, body.private)
 
 
 CHAT = Face(Kind.CHAT, ChatCompletionBody, to_chat, _wish, plain=Decoder(PlainChat))

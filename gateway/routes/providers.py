@@ -108,7 +108,7 @@ async def register(request: web.Request) -> web.Response:
     services, caller = request[SERVICES], request[CALLER]
     wanted = validate(ProviderBody, await read_json(request))
     service = await services.registrations.register(wanted.said)
-    log.warning("admin.service_registered", service=service.name, api_format=service.api_format, key_id=caller.key_id)
+    log.warning("admin.service_registered", upstream=service.name, api_format=service.api_format, key_id=caller.key_id)
     await services.models.outdated(service.name)
     await services.health.check(service)
     response = await _one(services, services.models.service(service.name), 201)
@@ -120,7 +120,7 @@ async def unregister(request: web.Request) -> web.Response:
     services, caller, name = request[SERVICES], request[CALLER], request.match_info["provider"]
     if not await services.registrations.unregister(name):
         services.models.service(name)  # says what there is
-    log.warning("admin.service_removed", service=name[:64], key_id=caller.key_id)
+    log.warning("admin.service_removed", upstream=name[:64], key_id=caller.key_id)
     return json_response({"id": name, "object": "provider.removed", "removed": True})
 
 
@@ -129,7 +129,7 @@ async def set_default(request: web.Request) -> web.Response:
     wanted = validate(DefaultProviderBody, await read_json(request))
     await services.registrations.set_default(wanted.name)
     registry = services.registry
-    log.warning("admin.default_service_changed", service=registry.default_service, key_id=caller.key_id)
+    log.warning("admin.default_service_changed", upstream=registry.default_service, key_id=caller.key_id)
     body = {"object": "provider.default", "name": registry.default_service, "preferred": registry.preferred}
     return json_response(body)
 

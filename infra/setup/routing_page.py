@@ -20,7 +20,8 @@ Written from `gateway/routing_table.py`, whose rows a test decides anew: `make r
 
 Every face (OpenAI, Ollama, Anthropic, jobs, direct) asks the same function where a request may go, before it becomes a
 job: `gateway/routing.py`. The answer is a list of *candidates*, each a model at a service, in the order in which
-workers try them. It is stored with the job, so that retries, replays and batches keep it.
+workers try them. It is stored with the job's request, so that retries, batches and replays go by it. A replay does
+not show it: its `route` is null, and its `model` is the candidate's bare name.
 
 - The decision is in the header `x-arriero-route: <service>~<model>; reason=<word>`, in `route` of the job
   (GET /v1/jobs/{id}) and in the metric `arriero_routes_total{service, reason}`.

@@ -264,7 +264,8 @@ class QueueClient:
         return await self._call(lambda: read_stats(self.redis, self.keys))
 
     async def unfinished_by_model(self) -> dict[str, int]:
-        """Jobs that wait or run, by the model they ask for; models without any are left out.
+        """Jobs that wait or run, by the model they ask for; models without any are left out. One that another service
+        than our Ollama hosts is asked for first is called `service~model`.
 
         The scripts that accept and end jobs keep the count. Names are spelled as `shared.model_names.same` does.
         """

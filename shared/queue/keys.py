@@ -135,7 +135,9 @@ class Keys:
 
     @property
     def unfinished_models(self) -> str:
-        """Hash, model as its callers spell it -> its jobs that have not ended. A field goes with the last of them."""
+        """Hash, model as its callers spell it, or `service~model` elsewhere than on our Ollama hosts -> its jobs that
+        have not ended. A field goes with the last of them.
+        """
         return f"{self.root}unfinished-models"
 
     def tenant(self, tenant: str) -> str:

@@ -67,6 +67,15 @@ def default_conflicts(registry: Registry, default: str, *, registers: bool) -> I
             yield f"DEFAULT_SERVICE: there is no service {default}; there are {known}. Configure it in SERVICES."
 
 
+def default_remarks(registry: Registry, default: str) -> Iterator[str]:
+    """Of settings without conflicts: a default service that is yet to be registered."""
+    if default not in registry and default != AUTO:
+        yield (
+            f"DEFAULT_SERVICE: there is no service {default} until it is registered; models named without a service "
+            f"are at {registry.default_service} till then."
+        )
+
+
 def _is_number(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -10,7 +10,6 @@ A name of `presets.PRESETS` brings its dialect, URL and key variable along; any 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -31,13 +30,13 @@ from yarl import URL
 from shared.backends.base import CallTimeouts
 from shared.backends.openai_quirks import QUIRKS, Quirks
 from shared.egress import LOCAL_NETWORKS, IPNetwork, is_within
+from shared.services.credentials import check_key
 from shared.services.presets import DIALECTS, PRESETS, ApiFormat, Preset, ServiceCapabilities
 from shared.setting_types import split_list
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 _VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]*)?$"
 PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".lan")
-_SENT_AS_HEADER = re.compile(r"[\x21-\x7e]+")
 
 
 TextList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
@@ -132,9 +131,7 @@ class ServiceConfig(BaseModel):
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr) -> SecretStr:
-        text = key.get_secret_value()
-        if text and not _SENT_AS_HEADER.fullmatch(text):
-            raise ValueError("the key has characters that no key has, such as spaces or line breaks; copy it anew")
+        check_key(key.get_secret_value())
         return key
 
     @property

@@ -95,7 +95,7 @@ class ServiceHealths:
         before = self._latest.get(service.name)
         if before is None or before.is_up != health.is_up:
             event = log.info if health.is_up else log.warning
-            event("service.up" if health.is_up else "service.down", service=service.name, error=health.error)
+            event("service.up" if health.is_up else "service.down", upstream=service.name, error=health.error)
         self._latest[service.name] = health
         return health
 

@@ -203,7 +203,7 @@ def _readable(rows: Mapping[bytes, bytes]) -> dict[str, ServiceConfig]:
         try:
             service = _checked(json.loads(stored))
         except (ValueError, BadRequest) as error:
-            log.warning("services.unreadable", service=name.decode(errors="replace"), error=type(error).__name__)
+            log.warning("services.unreadable", upstream=name.decode(errors="replace"), error=type(error).__name__)
             continue
         found[service.name] = service
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shared.services.config import ServiceConfig
+from shared.services.presets import PRESETS
 
 AUTO = "auto"
 
@@ -77,6 +78,16 @@ class Registry:
         if preferred in self._services:
             return preferred
         return next((service.name for service in (*self.local(), *self.all())), preferred)
+
+    @property
+    def reasons_off(self) -> dict[str, str]:
+        """Why a service is not in force, by name: those of `off`, and those that a key alone would bring."""
+        keyless = {
+            name: f"The service {name} is off: set {preset.key_variable}."
+            for name, preset in PRESETS.items()
+            if preset.key_variable
+        }
+        return keyless | {off.name: off.reason for off in self.off}
 
     def get(self, name: str) -> ServiceConfig | None:
         """The service in force of that name."""

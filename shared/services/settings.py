@@ -11,15 +11,17 @@ from pydantic_settings import NoDecode
 
 from shared import egress
 from shared.secret_files import read_secret_files
-from shared.services.checks import default_conflicts, service_conflicts, url_conflicts
+from shared.services.checks import default_conflicts, default_remarks, service_conflicts, url_conflicts
 from shared.services.config import ServiceConfig
-from shared.services.credentials import text_of, with_key
+from shared.services.credentials import check_key, text_of, with_key
 from shared.services.registry import Registry
 from shared.setting_types import NameList
 
 KEYED = ("openai", "openrouter", "anthropic")
 """Services that a key alone switches on."""
 OLLAMA = "ollama"
+URL_NAMES = ("urls", "url", "base_url")
+"""Under which a service's addresses may stand."""
 NO_OLLAMA = "Ollama is switched off (OLLAMA_ENABLED, SERVICES.ollama): its hosts are left alone"
 """What managers and monitors say of themselves where it is."""
 
@@ -124,6 +126,7 @@ class ServiceSettings(BaseModel):
         for name in KEYED:
             key = found.get(f"{name}_api_key")
             if text_of(key):
+                check_key(text_of(key), f"{name.upper()}_API_KEY: ")
                 services.setdefault(name, {"name": name})
             entry = services.get(name)
             if isinstance(entry, dict):
@@ -191,9 +194,11 @@ class ServiceSettings(BaseModel):
         )
 
     def service_remarks(self) -> Iterator[str]:
-        """A sentence for each configured service that is off."""
-        for off in self.new_registry().off:
+        """A sentence for each configured service that is off, and for a default one that is not there yet."""
+        registry = self.new_registry()
+        for off in registry.off:
             yield off.reason
+        yield from default_remarks(registry, self.default_service)
 
 
 def _default(found: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -207,7 +212,7 @@ def _ollama_urls(found: Mapping[str, Any], entry: Any) -> dict[str, Any]:
     given = next((found[name] for name in names if found.get(name)), None)
     if not isinstance(entry, dict):
         return {}
-    urls = next((entry[name] for name in ("urls", "url", "base_url") if entry.get(name)), None)
+    urls = next((entry[name] for name in URL_NAMES if entry.get(name)), None)
     if urls is None and given is not None:
         entry["urls"] = given
     return {"ollama_base_urls": urls} if urls is not None and given is None else {}

@@ -36,7 +36,8 @@ def validate(model_cls: type[ModelT], data: object) -> ModelT:
         complaint = _complaint(first, param)
         if first["type"] == "extra_forbidden":
             complaint = "is not known here" + (_near(param, model_cls.model_fields) if len(first["loc"]) == 1 else "")
-        raise BadRequest(f"`{param or 'body'}`: {complaint}.", param=param or None) from None
+        stop = "" if complaint.endswith("?") else "."
+        raise BadRequest(f"`{param or 'body'}`: {complaint}{stop}", param=param or None) from None
 
 
 def _near(name: str, fields: Iterable[str]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from arriero.cli.daemons import ANSWER_S
+from arriero.cli.failures import describe
+from arriero.errors import ApiError
 from shared.settings import check_redis_url
 from tests.arriero.fake_gateway import FakeGateway, FakeJob
 from tests.arriero.test_cli import PROJECT, Command
@@ -121,6 +123,25 @@ async def test_the_doctor_asks_whether_the_key_is_one(arriero: Command, gateway:
     assert refused["state"] == "fail"
     assert "ARRIERO_API_KEY" in refused["remedy"]
     assert (await key(ARRIERO_API_KEY=gateway.key))["detail"] == "the gateway takes it"
+
+
+async def test_without_ollama_no_host_can_be_measured(arriero: Command) -> None:
+    done = await arriero("bench", "model", "llama3.2", "--direct", OLLAMA_ENABLED="false")
+    assert done.status == 2
+    assert "--host" in done.err and "switched off" in done.err
+
+
+@pytest.mark.parametrize(
+    ("http_status", "code", "status"),
+    [
+        (400, "invalid_request", 2), (400, "backend_rejected", 1), (400, "", 1),
+        (401, "unauthenticated", 78), (404, "job_not_found", 1), (409, "", 1),
+        (429, "queue_full", 69), (503, "queue_unavailable", 69), (502, "backend_error", 1),
+        (502, "registry_unavailable", 69),
+    ],
+)  # fmt: skip
+def test_exit_statuses(http_status: int, code: str, status: int) -> None:
+    assert describe(ApiError("no", status=http_status, code=code))[1] == status
 
 
 async def test_the_next_page_is_one_of_the_same_list(arriero: Command, gateway: FakeGateway) -> None:

@@ -47,6 +47,21 @@ def test_faults_of_all_services_in_one_list(tmp_path: Path) -> None:
     assert len(found["faults"]) == len(set(found["faults"])), "each once, though five services have it"
 
 
+def test_what_no_model_or_folder_can_be_is_a_fault(tmp_path: Path) -> None:
+    done = config(tmp_path, "check", FALLBACK_MODELS="~,llama3.2,openai~", MODEL_IMPORT_DIR=str(tmp_path / "nope"))
+    assert done.returncode == 78
+    assert re.findall(r"^fault  ([A-Z_]+: \S+)", done.stdout, re.MULTILINE) == [
+        "FALLBACK_MODELS: ~", "FALLBACK_MODELS: openai~", f"MODEL_IMPORT_DIR: {tmp_path / 'nope'}",
+    ]  # fmt: skip
+    assert config(tmp_path, "check", FALLBACK_MODELS="jan~a", MODEL_IMPORT_DIR=str(tmp_path)).returncode == 0
+
+
+def test_what_is_not_looked_at_is_said(tmp_path: Path) -> None:
+    done = config(tmp_path, "check", GATEWAY_HOST="0.0.0.0")
+    assert done.returncode == 0
+    assert "not looked at: API keys" in done.stdout
+
+
 def test_ports_that_collide_are_found(tmp_path: Path) -> None:
     done = config(tmp_path, "check", WORKER_PORT="8000")
     assert done.returncode == 78

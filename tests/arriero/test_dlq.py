@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -68,6 +69,17 @@ async def test_list_show_replay_purge(arriero: Command, queue: QueueClient, bury
     gone = await arriero("dlq", "purge", old, "--yes")
     assert gone.status == 1 and "arriero dlq list" in gone.err
     assert "no dead letters" in (await arriero("dlq", "list")).out
+
+
+async def test_the_next_page_is_one_of_the_same_list(arriero: Command, bury: Bury) -> None:
+    jobs = {await bury(chat(tenant="acme")) for _ in range(2)}
+    options = ("--reason", "backend_fault", "--tenant", "acme", "--since", "1h", "--limit", "1")
+    page = await arriero("dlq", "list", *options)
+    more = re.search(r"^more: arriero (dlq list .*)$", page.out, re.MULTILINE)
+    assert more is not None and more[1].startswith(" ".join(("dlq", "list", *options, "--cursor"))), page.out
+    rest = await arriero(*more[1].split())
+    assert rest.status == 0
+    assert jobs == {job for job in jobs if job in page.out} ^ {job for job in jobs if job in rest.out}
 
 
 async def test_replaying_many_at_a_rate(arriero: Command, queue: QueueClient, bury: Bury) -> None:

@@ -17,6 +17,7 @@ from arriero.stack.redis_server import OLDEST_MAJOR
 from shared.queue.stats import QueueStats, WorkerInfo
 from shared.resilience.breaker import BreakerState
 from shared.resilience.circuits import CircuitView
+from tests.house.redis_server import free_port
 from tests.house.requirements import ROOT
 
 GUIDE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -165,6 +166,28 @@ def test_the_doctor_asks_the_docker_on_path(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_doctor_and_up_ask_for_the_same_redis() -> None:
     assert checks.LEAST_REDIS_MAJOR == OLDEST_MAJOR
+
+
+@pytest.mark.req("S1-105", "S2-18")
+def test_the_doctor_asks_the_hosts_of_the_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / "config.yaml").write_text(f"llm: {{services: {{ollama: {{urls: ['{address}']}}}}}}")
+    (found,) = doctor._ollama(StackSettings())
+    assert found.what == f"Ollama {address}"
+    (tmp_path / "config.yaml").write_text("llm: {services: {ollama: {urls: [nowhere]}}}")
+    (wrong,) = doctor._ollama(StackSettings())
+    assert wrong.state == "fail" and "SERVICES" in wrong.remedy
+
+
+@pytest.mark.req("S1-105")
+def test_what_runs_is_not_told_to_be_started() -> None:
+    waiting, gone, well = (
+        checks.service("worker-1", "http://a", state, "redis down") for state in ("warn", "down", "ok")
+    )
+    assert waiting.remedy.startswith("it runs") and "make" not in waiting.remedy
+    assert "make worker" in gone.remedy
+    assert (well.state, well.remedy) == ("ok", "")
 
 
 def test_an_ollama_that_is_switched_off_is_told_and_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

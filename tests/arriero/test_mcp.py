@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,10 @@ async def test_a_failure_is_one_line_for_the_model_to_read(stack: Stack) -> None
         assert "job" in said(nobody)
         wrong = await client.call_tool("chat", {"prompt": ""})
         assert wrong.is_error
-        assert "prompt" in said(wrong)
+        assert said(wrong) == "the arguments do not fit: prompt: String should have at least 1 character"
+        several = await client.call_tool("job_status", {"wait_seconds": 1000})
+        assert several.is_error
+        assert re.fullmatch("the arguments do not fit: job_id: [^\n]+; wait_seconds: [^\n]+", said(several))
 
 
 async def test_an_unfinished_job_is_told_as_it_stands(stack: Stack) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from arriero.cli.failures import EXIT_DEGRADED
+from arriero.cli.failures import EXIT_DEGRADED, EXIT_UNAVAILABLE, EXIT_USAGE
 from tests.integration.processes import clean_environment
 from tests.manager.programs import ManagerProgram, simulator
 from tests.manager.registry_server import RegistryServer, registry_server
@@ -85,7 +85,7 @@ async def test_found_shown_and_imported(arriero: Arriero, outside: RegistryServe
     assert f"{outside.url}/mario/llama-tuned" in shown.out
     assert "131072 tokens" in installed.out and "Q4_K_M" in installed.out
     assert (imported.status, imported.out.strip()) == (0, "import mine on all hosts: done"), imported.err
-    assert refused.status == 1 and "MODEL_IMPORT_DIR" in refused.err
+    assert refused.status == EXIT_USAGE and "MODEL_IMPORT_DIR" in refused.err
 
     # A registry that is away is said to be.
     outside.models = "nonsense"
@@ -94,4 +94,4 @@ async def test_found_shown_and_imported(arriero: Arriero, outside: RegistryServe
     assert "huggingface is not in this list" in partly.out
     outside.status = 503
     nothing = await arriero("models", "search", "third")
-    assert nothing.status == 1 and "503" in nothing.err
+    assert nothing.status == EXIT_UNAVAILABLE and "503" in nothing.err

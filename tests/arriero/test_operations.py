@@ -101,6 +101,21 @@ def test_every_command_prints_what_the_document_shows(live: Stack) -> None:
     eventually(lambda: live.run("models", "list").returncode == 0, 20, "open to all again")
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("chat hello --priority urgent", "priority"),
+        ("jobs list --status bogus", "status"),
+        ("jobs list --cursor zz", "cursor"),
+        ("dlq list --cursor zz", "cursor"),
+    ],
+)
+def test_wrong_usage_has_the_status_of_the_document(live: Stack, words: str, named: str) -> None:
+    done = live.run(*words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert named in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.req("S1-39", "S1-41")
 @pytest.mark.timeout(120)
 def test_changes_to_models_end_with_a_status_for_scripts(live: Stack) -> None:
@@ -116,7 +131,7 @@ def test_changes_to_models_end_with_a_status_for_scripts(live: Stack) -> None:
     assert nobody.returncode == 1
     assert "models pull" in nobody.stderr
     wrong = live.run("models", "load", "not a name!")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "model" in wrong.stderr
     preloaded = json.loads(live.run("models", "preload", "--json").stdout)
     assert preloaded["not_installed"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from arriero.settings import StackSettings, state_dir
 from arriero.stack import farewell, ports
 from arriero.stack.child import LISTENING, describe_exit
-from arriero.stack.plan import STOP_GATEWAY, STOP_WORKERS, service_plans
+from arriero.stack.plan import STOP_GATEWAY, STOP_WORKERS, service_plans, without_ollama_urls
 from arriero.stack.redis_server import server_command
 from arriero.stack.restarts import RestartBudget
 from arriero.stack.runfile import (
@@ -47,6 +48,30 @@ def test_only_the_first_worker_has_the_well_known_port() -> None:
         ("worker-3", "0"),
     ]
     assert len({plan.environment["WORKER_ID"] for plan in workers}) == 3
+
+
+@pytest.mark.req("S2-18")
+def test_services_are_told_of_ollama_hosts_only_where_some_were_chosen() -> None:
+    chosen, left = (
+        service_plans(settings(), "", urls, 1)[0].environment for urls in (["http://h:1", "http://i:1"], [])
+    )
+    assert (chosen["OLLAMA_BASE_URLS"], chosen["OLLAMA_URL"]) == ("http://h:1,http://i:1", "")
+    assert not [name for name in left if name.startswith("OLLAMA") or name == "SERVICES"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"ollama": {"urls": ["http://gpu:1"], "verify_cert": "false"}, "jan": None},
+        '{"ollama": {"base_url": "http://gpu:1", "verify_cert": "false"}, "jan": {}}',
+    ],
+)
+def test_the_simulator_takes_the_place_of_the_hosts_in_services(written: object) -> None:
+    services = json.loads(without_ollama_urls(written))
+    assert services["ollama"] == {"name": "ollama", "verify_cert": "false"}
+    assert "jan" in services
+    plan = service_plans(settings(), "", ["http://127.0.0.1:1"], 1, json.dumps(services))[0]
+    assert json.loads(plan.environment["SERVICES"]) == services
 
 
 def test_the_gateway_stops_before_the_workers() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from arriero import Client, Job
 from tests.house.redis_server import free_port
+from tests.integration.stack import Simulator
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -144,6 +145,41 @@ def test_from_nothing_to_an_answer_and_away_again(stack: Stack) -> None:
     left = [stack.state, *stack.state.rglob("*")]
     assert any(path.suffix == ".aof" for path in left)
     assert [path for path in left if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.req("C2", "S2-18")
+def test_ollama_hosts_of_the_services_are_those_of_the_stack(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A simulator stands in for an address under `services:`; a host that answers there is used."""
+    port = free_port()
+    (stack.directory / "config.yaml").write_text(
+        f"llm: {{services: {{ollama: {{urls: ['http://127.0.0.1:{port}']}}, jan: {{enabled: false}}}}}}"
+    )
+    del stack.environment["OLLAMA_BASE_URLS"]
+    stack.up("--exit-after-smoke")
+    assert stack.ended(UP_WITHIN_S) == 0, stack.output
+    assert f"No Ollama answers at http://127.0.0.1:{port}: starting the simulator" in stack.output
+
+    host = Simulator(tmp_path_factory.mktemp("host"))
+    with contextlib.ExitStack() as ending:
+        ending.callback(host.stop)
+        host.start()
+        host.wait()
+        (stack.directory / "config.yaml").write_text(f"llm: {{services: {{ollama: {{urls: ['{host.url}/']}}}}}}")
+        stack.up("--exit-after-smoke")
+        assert stack.ended(UP_WITHIN_S) == 0, stack.output
+        assert f"Ollama answers at {host.url}\n" in stack.output
+        assert "simulator" not in stack.output
+
+
+@pytest.mark.req("S2-18")
+def test_without_ollama_there_is_no_simulator(stack: Stack) -> None:
+    services = {"lab": {"api_format": "openai", "urls": ["http://127.0.0.1:9/v1"], "local": True}}
+    stack.up("--no-smoke", OLLAMA_ENABLED="false", SERVICES=json.dumps(services), DEFAULT_SERVICE="lab")
+    stack.wait_for("Arriero is up")
+    assert "Ollama is switched off" in stack.output
+    assert "simulator" not in stack.output
 
 
 def test_a_day_with_the_stack(stack: Stack) -> None:

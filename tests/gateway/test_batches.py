@@ -55,6 +55,31 @@ async def test_a_line_is_as_long_as_a_body_may_be(start_gateway: StartGateway) -
 
 
 @pytest.mark.parametrize(
+    ("model", "says", "code"),
+    [
+        ("openai~gpt-4o", "set OPENAI_API_KEY", "service_not_configured"),
+        ("nowhere~x", "'nowhere'", "service_not_configured"),
+        ("nope", "'nope' is not installed", "model_not_found"),
+    ],
+)
+async def test_a_model_that_is_not_there_is_told_by_its_line(
+    start_gateway: StartGateway, model: str, says: str, code: str
+) -> None:
+    ollama = {"enable_discovery": False, "models": ["llama3.2"]}
+    served = await start_gateway(services={"ollama": ollama})
+    refused = await begin(served.http, lines() + b"\n" + lines(custom_id="b", body={**CHAT, "model": model}))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (404, code, "line 2: model")
+    assert error["message"].startswith("Line 2 of the input file: ") and says in error["message"]
+    assert (await served.queue.list("default")).jobs == []
+
+
+async def test_a_page_begins_after_a_batch_there_is(served: Served) -> None:
+    refused = await served.http.get("/v1/batches?after=zz")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+
+
+@pytest.mark.parametrize(
     ("data", "headers", "status"),
     [
         (b"--x\r\n", {"Content-Type": "multipart/form-data"}, 400),

@@ -56,12 +56,21 @@ async def test_answers_are_as_described(served: Served) -> None:
         ({"name": NAME, "for_seconds": 0}, "for_seconds"),
         ({"name": NAME, "for_seconds": 1e9}, "for_seconds"),
         ({"name": NAME, "for_seconds": "600"}, "for_seconds"),
+        ({"name": NAME, "for_secs": 600}, "for_secs"),
     ],
 )
 async def test_what_cannot_be_ordered(served: Served, body: dict[str, object], param: str) -> None:
     answer = await served.http.post("/admin/circuits/force-open", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+async def test_a_misspelt_name_does_not_close_them_all(served: Served) -> None:
+    await served.http.post("/admin/circuits/force-open", json={"name": NAME})
+    answer = await served.http.post("/admin/circuits/reset", json={"nam": NAME})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "nam")
+    (circuit,) = (await served.http.get("/admin/circuits")).json()["data"]
+    assert circuit["state"] == "open"
 
 
 async def test_roles(start_gateway: StartGateway) -> None:

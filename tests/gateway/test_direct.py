@@ -195,7 +195,7 @@ async def test_a_worker_type_nobody_knows_is_left_to_routing(served: Served, wor
     assert response.status_code == 200
     assert response.headers["x-arriero-route"] == "ollama~llama3.2; reason=short"
     assert response.json()["worker_type"] == "local_llm"
-    for unknown, says in (("local_lm", "Did you mean local_llm?"), ("quantum", "/workers/types")):
+    for unknown, says in (("local_lm", "Did you mean local_llm?"), ("nope", "name. GET /workers/types")):
         listed = await served.http.get(f"/workers/{unknown}/models")
         assert listed.status_code == 404
         assert says in error_of(listed)["message"]

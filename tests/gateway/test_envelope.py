@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.app import ROUTES
+from gateway.route_table import Role
 from gateway.routing_inputs import Ask
 from shared.envelope import accepted_request_id, retry_headers
 from shared.errors import BadRequest, ErrorRecord, Overloaded, QueueUnavailable
 from shared.routes import Route
-from tests.gateway.conftest import Served, StartGateway
+from tests.gateway.conftest import CHAT, Served, StartGateway
 
 
 @given(st.one_of(st.none(), st.floats()), st.sampled_from([429, 503]))
@@ -60,3 +62,34 @@ async def break_routing(served: Served) -> None:
     services = served.gateway.services
     assert services is not None
     services.router.route = broken  # type: ignore[method-assign]  # a fault no input can cause
+
+
+def test_no_order_of_an_operator_ignores_what_it_does_not_know() -> None:
+    bodies = [route.body for route in ROUTES if route.body is not None and route.role in (Role.OPERATOR, Role.ADMIN)]
+    assert len(bodies) > 5
+    assert {body.__name__: body.model_config.get("extra") for body in bodies} == {
+        body.__name__: "forbid" for body in bodies
+    }
+
+
+async def test_an_order_without_a_body_takes_none(served: Served) -> None:
+    """Whoever sends one wants less than everything, or a trial."""
+    job = {"type": "chat.completion", "request": CHAT}
+    waiting = (await served.http.post("/v1/jobs", json=job)).json()["id"]
+    orders = [route for route in ROUTES if route.refuses_bodies]
+    assert {"/admin/queue/clear", "/admin/dead-letters/{job_id}"} <= {route.path for route in orders}
+    for route in orders:
+        path = route.path.partition("{provider:")[0].replace("{job_id}", waiting).replace("{model_job_id}", "op_1")
+        path += "nobody" if path.endswith("/v1/providers/") else ""
+        refused = await served.http.request(route.method, path, json={"tenant": "nobody"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tenant"), path
+    large = await served.http.post("/admin/queue/clear", content=b" " * 2_000_000)
+    assert large.status_code == 413 and "MAX_BODY_BYTES" in large.json()["error"]["message"]
+    assert (await served.http.get(f"/v1/jobs/{waiting}")).json()["status"] == "queued"
+    assert (await served.http.post("/admin/queue/clear", json={})).json()["cancelled"] == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs?after=job_1", "/v1/jobs/job_1?wiat=1", "/jobs?status=x", "/jobs/op_1?w=1"])
+async def test_our_own_lists_refuse_what_they_would_ignore(served: Served, path: str) -> None:
+    refused = await served.http.get(path)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, path.partition("?")[2].partition("=")[0])

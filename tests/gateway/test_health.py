@@ -98,6 +98,14 @@ async def test_ollama_does_not_answer(start_gateway: StartGateway, status: int |
     assert "ollama serve" in body["message"]
 
 
+async def test_where_ollama_is_off_nobody_asks_for_it(start_gateway: StartGateway) -> None:
+    served = await start_gateway(ollama_enabled=False, services={"jan": {}})
+    response = await served.http.get("/health/ollama")
+    assert response.status_code == 503
+    body = response.json()
+    assert "OLLAMA_ENABLED" in body["message"] and body["url"] == ""
+
+
 async def test_a_password_in_the_url_is_not_shown(start_gateway: StartGateway) -> None:
     served = await start_gateway(ollama_base_urls=["http://user:s3cret@127.0.0.1:9"])
     text = (await served.http.get("/health/ollama")).text

@@ -165,6 +165,9 @@ async def test_what_cannot_be_done_is_refused_by_its_field(gateway: Served) -> N
         answer = await gateway.http.post("/jobs", json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (status, field), (body, answer.text)
     assert "llama3.2?" in answer.json()["error"]["message"]
+    keyless = {"type": "load", "params": {"model_name": "gpt-4o", "service_name": "openai"}}
+    said = (await gateway.http.post("/jobs", json=keyless)).json()["error"]
+    assert (said["param"], said["message"]) == ("params.service_name", "The service openai is off: set OPENAI_API_KEY.")
     for path in ("/jobs/op_00000000000000000000_0", "/jobs/job_1", "/jobs/op_x%00"):
         for method in ("GET", "DELETE"):
             missing = await gateway.http.request(method, path)

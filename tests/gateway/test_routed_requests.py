@@ -128,6 +128,24 @@ async def test_a_service_that_is_off_or_unknown_is_told_so(routed: Served) -> No
     assert "Did you mean lm_studio?" in unknown.json()["error"]["message"]
 
 
+@pytest.mark.req("S3-40")
+async def test_a_refused_service_is_told_by_the_place_that_named_it(routed: Served) -> None:
+    header = {"x-arriero-provider": "nowhere"}
+    for headers, body, param in (
+        (header, {}, "x-arriero-provider"),
+        (header, {"provider": "nowhere"}, "x-arriero-provider"),
+        ({}, {"provider": "nowhere"}, "provider"),
+        ({}, {"model": "nowhere~x"}, "model"),
+        ({}, {"provider": "openai", "private": True}, "provider"),
+    ):
+        refused = (await routed.chat(headers, **body)).json()["error"]
+        assert refused["param"] == param, refused
+    for direct, named in (({}, "`openai`"), ({"model_id": "gpt-4o"}, "`openai~gpt-4o`")):
+        body = {"message": "hi", "worker_type": "openai", **direct}
+        private = await routed.http.post("/chat", json=body, headers={"x-arriero-private": "true"})
+        assert f" {named} is not on machines of ours" in private.json()["error"]["message"]
+
+
 @pytest.mark.req("S3-04", "S3-13", "S3-14", "S3-15", "S3-16", "S3-17", "S3-18", "S0-49")
 @pytest.mark.parametrize(
     ("prompt", "more", "places", "reason"),

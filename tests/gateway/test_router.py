@@ -10,7 +10,7 @@ import pytest
 from gateway.catalogue import Catalogue
 from gateway.metrics import GatewayMetrics
 from gateway.router import MOST_KEPT, Router
-from gateway.routing_inputs import Ask, PrivacyDetection
+from gateway.routing_inputs import Ask, NamedBeside, PrivacyDetection
 from gateway.routing_table import LONG, POLICY
 from shared.errors import ArrieroError
 from shared.routes import Candidate, Route
@@ -53,7 +53,7 @@ ASKS = [
     Ask(name=name, request=request, service=service, is_private=private)
     for name in NAMES
     for request in REQUESTS
-    for service in ("", "openai")
+    for service in (None, NamedBeside("openai"))
     for private in (False, True)
 ]
 

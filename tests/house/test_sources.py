@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,19 @@ def unsafe_lines(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, ast.unparse(node.func)
 
 
+# What the log itself writes into every event; a caller's value would be lost without a word.
+LOG_FIELDS = frozenset({"service", "level", "timestamp", "part"})
+
+
+def lost_log_fields(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of every value given to an event that the log overwrites. An event is called `part.happened`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args:
+            names = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+            if any(isinstance(name, str) and re.fullmatch(r"[a-z_]+\.[a-z_]+", name) for name in names):
+                yield from ((node.lineno, given.arg) for given in node.keywords if given.arg in LOG_FIELDS)
+
+
 def _root(module: str) -> str:
     return module.partition(".")[0]
 
@@ -37,6 +51,17 @@ def test_the_product_neither_unpickles_nor_evaluates() -> None:
         for line, name in unsafe_lines((ROOT / path).read_text(encoding="utf-8"))
     ]
     assert not found
+
+
+def test_no_value_given_to_a_log_event_is_lost() -> None:
+    found = [
+        f"{path}:{line}: {name}="
+        for path in product_sources()
+        for line, name in lost_log_fields((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not found
+    calls = 'log.info("a.b", service=1)\nevent("a.up" if up else "a.down", service=1)\nService("a", service=1)'
+    assert [line for line, _ in lost_log_fields(calls)] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_what_fires(parts: dict[str, Any], alert: tuple[str, str]) -> None:
         {"gpus": [gpu(used=None)]},
         {"queue": queue(waiting=499, oldest_wait_s=59)},
         {"queue": queue(unfinished={"LLAMA3.2": 3, "mistral": 0})},
+        {"queue": queue(unfinished={"openai~gpt-4o": 3})},
         {"queue": queue(redis_limit_bytes=100, redis_used_memory_bytes=79)},
         {"queue": queue(redis_limit_bytes=0, redis_used_memory_bytes=10**9)},
         {"circuits": [circuit(BreakerState.CLOSED)]},

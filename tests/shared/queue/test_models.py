@@ -10,6 +10,7 @@ import pytest
 from shared.jobs import Kind, NewJob
 from shared.queue.client import QueueClient
 from shared.queue.running import RunningJob
+from shared.routes import Candidate, Route
 from shared.wire.canonical import ChatRequest, Message
 from tests.conftest import WaitUntil
 from tests.shared.queue.rig import ANSWER, claim, settle, working
@@ -47,6 +48,29 @@ async def test_a_replay_counts_for_the_model_it_asks_for(client: QueueClient) ->
     assert await client.unfinished_by_model() == {}
     await client.dead_letters.replay(job.id, model="mistral")
     assert await client.unfinished_by_model() == {"mistral": 1}
+
+
+@pytest.mark.req("S1-63")
+async def test_models_of_other_services_are_counted_with_their_service(client: QueueClient) -> None:
+    at_openai = Route(candidates=(Candidate("openai", "gpt"), Candidate("ollama", "llama3.2")))
+    for route in (at_openai, at_openai, None):
+        await client.enqueue(asking("gpt", route=route))
+    assert await client.unfinished_by_model() == {"openai~gpt": 2, "gpt": 1}
+    for run in await claim(client.scripts, 3):
+        await settle(client.scripts, run.id, run.token)
+    assert not await client.redis.exists(client.keys.unfinished_models)
+
+
+async def test_a_job_of_the_former_release_ends_under_the_name_it_began_with(client: QueueClient) -> None:
+    former, now = (asking("gpt", route=Route(candidates=(Candidate("openai", "gpt"),))) for _ in range(2))
+    await client.enqueue(former)
+    await client.enqueue(now)
+    # Formerly the model's own name was counted, and the record had no other.
+    counts: Any = client.redis
+    await counts.hdel(client.keys.record(former.id), "um")
+    await counts.hset(client.keys.unfinished_models, mapping={"gpt": 1, "openai~gpt": 1})
+    assert await client.cancel(former.id)
+    assert await client.unfinished_by_model() == {"openai~gpt": 1}
 
 
 async def test_what_vanished_jobs_left_behind_is_mended(client: QueueClient) -> None:

@@ -15,6 +15,7 @@ from shared.queue.keys import Keys
 from shared.queue.running import RunningJob
 from shared.resilience.answer_store import CachePolicy
 from shared.resilience.response_cache import ResponseCache, is_repeatable, response_name
+from shared.wire import anthropic, ollama, openai
 from shared.wire.canonical import (
     ChatRequest,
     CompletionRequest,
@@ -70,6 +71,18 @@ def test_a_name_is_one_request_of_one_tenant_at_one_service() -> None:
         response_name("t", "chat", "ollama", replace(ASK, sampling=Sampling(seed=1))),
     }
     assert len(others | {name}) == 6
+
+
+def test_a_request_that_leaves_nothing_open_is_the_same_through_every_face() -> None:
+    said: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+    asked = [
+        openai.to_chat(openai.ChatCompletionBody(**said, temperature=0.5, max_tokens=64)),
+        ollama.to_chat(
+            ollama.OllamaChatBody.model_validate({**said, "options": {"temperature": 0.5, "num_predict": 64}})
+        ),
+        anthropic.to_chat(anthropic.AnthropicMessagesBody(**said, temperature=0.5, max_tokens=64)),
+    ]
+    assert len({response_name("t", "chat", "ollama", request) for request in asked}) == 1
 
 
 def test_what_has_more_than_text_in_it_has_no_name() -> None:

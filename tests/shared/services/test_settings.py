@@ -131,7 +131,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"OPENAI_API_KEY": "hunter2-is-no-key"}, "OPENAI_API_KEY: that is no key of openai, which look like sk-"),
         ({"ANTHROPIC_API_KEY": KEYS["openai"]}, "ANTHROPIC_API_KEY: that is no key of anthropic"),
-        ({"OPENAI_API_KEY": KEYS["openai"] + " "}, "SERVICES.openai.api_key: the key has characters"),
+        ({"OPENAI_API_KEY": KEYS["openai"] + " "}, "OPENAI_API_KEY: the key has characters"),
+        ({"SERVICES": '{"openai": {"api_key": "sk a"}}'}, "SERVICES.openai.api_key: the key has characters"),
         ({"DEFAULT_SERVICE": "openrouter"}, "DEFAULT_SERVICE: openrouter has no API key. Set OPENROUTER_API_KEY"),
         ({"DEFAULT_SERVICE": "nobody"}, "DEFAULT_SERVICE: there is no service nobody; there are ollama"),
         ({"OLLAMA_ENABLED": "false"}, "SERVICES: there is none to run models"),
@@ -185,6 +186,31 @@ def test_what_is_off_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) ->
     assert len(remarks) == 2
     assert "openrouter is off: it has no API key. Set OPENROUTER_API_KEY" in remarks[0]
     assert "jan is switched off" in remarks[1]
+
+
+@pytest.mark.req("S0-33", "S2-37")
+def test_a_default_service_that_may_yet_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, DEFAULT_SERVICE="team", ALLOW_SERVICE_REGISTRATION="true")
+    (remark,) = settings.service_remarks()
+    assert remark.startswith("DEFAULT_SERVICE: there is no service team") and "at ollama till then" in remark
+
+
+@pytest.mark.req("S0-33", "S2-37")
+@pytest.mark.parametrize(
+    ("variable", "environment"),
+    [
+        ("OPENAI_API_KEY", {}),
+        ("OPENAI_API_KEY", {"SERVICES": '{"openai": {}}'}),
+        ("TEAM_KEY", {"SERVICES": '{"openai": {"api_key_env_var": "TEAM_KEY"}}'}),
+    ],
+)
+def test_a_key_that_cannot_be_one_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, environment: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        read(monkeypatch, **{variable: "hunter 2"}, **environment)
+    (fault,) = caught.value.args
+    assert fault.startswith(f"{variable}: the key has characters") and "hunter" not in fault
 
 
 @pytest.mark.req("S0-24", "S4-58")

@@ -20,7 +20,10 @@ local function accept(id, payload, class, kind, model, tenant, timeout, delay, r
   end
   redis.call('ZADD', root .. 'tenant:' .. tenant, now, id)
   redis.call('SADD', root .. 'tenants', tenant)
-  hold(tenant, model, 1, #payload)
+  -- Another service's model counts under its unit's name, `service~model`: no host of ours is asked for it. The record keeps that name for the end.
+  local counted = string.find(line, '~', 1, true) and string.sub(line, 3) or model
+  if counted ~= model then redis.call('HSET', key, 'um', counted) end
+  hold(tenant, counted, 1, #payload)
   count(state, 1)
   count('accepted', 1)
   return state, tag

@@ -3,10 +3,10 @@
 -- `error` is msgpack of an ErrorRecord or '@code'; `result` is the stored form (arq's) or ''.
 local function finish(id, from, to, error, result)
   local key = record(id)
-  local known = redis.call('HMGET', key, 'rt', 'ttl', 'n', 'sa', 'ct', 'ev', 'tn', 'pb', 'm')
+  local known = redis.call('HMGET', key, 'rt', 'ttl', 'n', 'sa', 'ct', 'ev', 'tn', 'pb', 'm', 'um')
   if not move(key, from, to, 'ea', now, 'er', error) then return false end
   local ttl = tonumber(known[2]) or 3600000
-  hold(known[7] or '', known[9] or '', -1, -(tonumber(known[8]) or 0))
+  hold(known[7] or '', known[10] or known[9] or '', -1, -(tonumber(known[8]) or 0))
   redis.call('ZREM', ALARMS, id)
   if to == 'dead_lettered' then -- guard: what failed for good can be looked at and replayed
     local keep = tonumber(redis.call('HGET', LOAD, 'keep')) or DEAD_LETTER_MS
