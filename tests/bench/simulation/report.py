@@ -60,7 +60,9 @@ def _acceptance(found: Findings) -> list[str]:
         f"{acceptance.MODELS} models, {acceptance.LOAD_S:g} s to load one, one job at a time of "
         f"{acceptance.JOB_S:g} s, {acceptance.JOBS} jobs at random (Poisson) at "
         f"{acceptance.UTILISATION:.0%} of what the host does without loads; a tenth high, a fifth low. Waits are until "
-        f"the start on the host. Medians of {found.seeds} seeds, in brackets the least and the most.",
+        f"the start on the host. Limits are those of a host for which {acceptance.TURNS} models wait: "
+        f"{acceptance.TURNS} times COLD_WAIT_HIGH, _NORMAL, _LOW. Medians of {found.seeds} seeds, in brackets the "
+        "least and the most.",
         "",
         *_table(head, rows, words=2),
         "",
