@@ -28,6 +28,9 @@ async def run(campaign: Campaign) -> Outcome:
     outcome = Outcome("F18", f"{jobs} calls break off at one moment")
     env = {
         "WORKER_CONCURRENCY": str(jobs // WORKERS),
+        # All of one class: none of the host's calls is kept for high.
+        "MAX_CONCURRENT_REQUESTS": str(jobs),
+        "RESERVED_HIGH_SLOTS": "0",
         "ENABLE_CIRCUIT_BREAKER": "false",  # it would hold all of them back
         "RETRY_BUDGET_SIZE": str(jobs),  # it would let ten of them through
     }
