@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
 
-from gateway.services import Services
+from gateway.services import NO_HEADERS, Services
 from gateway.waits import Outlook
 from gateway.whole_answer import WholeAnswer
 from shared.envelope import JSON
@@ -16,8 +15,6 @@ from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
 from shared.queue.client import Accepted
 from shared.wire.openai_render import job_body, to_json
-
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def json_response(body: dict[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -15,11 +14,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
+from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, NO_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
 from shared.access import ANYONE
 from shared.envelope import accepted_request_id
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 Respond = Callable[[Any], Awaitable[web.StreamResponse]]
 
 

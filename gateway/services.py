@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from aiohttp import web
 
@@ -75,6 +76,7 @@ CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 CORS_HEADERS = web.RequestKey("cors_headers", Mapping[str, str])
 """What the answer tells a browser about pages of other origins."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 JOB_HEADERS = web.RequestKey("job_headers", Mapping[str, str])
 """Headers about the job behind a request; every answer of the request carries them, errors too."""
 STARTED_AT = web.RequestKey("started_at", float)

@@ -21,6 +21,7 @@ from msgspec import Struct
 from shared.jobs import Priority
 from shared.queue.fleet import Fleet, Standing
 from shared.queue.lines import HOME, TEXTS, service_in, takes_batches, unit_in
+from shared.queue.plans import turns_each
 from shared.usage.estimates import Estimates
 
 SHARES = {Priority.HIGH: 8, Priority.NORMAL: 3, Priority.LOW: 1}
@@ -163,10 +164,10 @@ class Waits:
 
     @cached_property
     def _turns(self) -> int:
-        """How many models each host would have to take in turn, as `worker.scheduling.policy.turns` has it."""
+        """How many models each host would have to take in turn."""
         units = {unit_in(line.name) for line in self._fleet.lines}
         cold = sum(self._is_loaded_on_demand(unit) and not self._homes_of(unit) for unit in units)
-        return max(1, math.ceil(cold / max(1, len(self._hosts))))
+        return turns_each(cold, len(self._hosts))
 
     @property
     def drain_per_s(self) -> float:

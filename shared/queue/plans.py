@@ -6,6 +6,7 @@ plan out against what the whole fleet has under way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +16,12 @@ from shared.wire.codec import encode
 
 CALL = 1000
 """One call in slots' units."""
+
+
+def turns_each(cold_units: int, hosts: int) -> int:
+    """How many models each host takes in turn, at least 1, when jobs wait for so many that no host has: a class'
+    patience is so many times as long. Workers go by it, and gateways tell waiting times by it."""
+    return max(1, math.ceil(cold_units / max(1, hosts)))
 
 
 @dataclass(slots=True, frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -40,26 +40,25 @@ def lost_log_fields(source: str) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, given.arg) for given in node.keywords if given.arg in LOG_FIELDS)
 
 
+def found_by(search: Callable[[str], Iterable[tuple[int, str]]]) -> list[str]:
+    """What the search finds in the product, with its place."""
+    return [
+        f"{path}:{line}: {name}"
+        for path in product_sources()
+        for line, name in search((ROOT / path).read_text(encoding="utf-8"))
+    ]
+
+
 def _root(module: str) -> str:
     return module.partition(".")[0]
 
 
 def test_the_product_neither_unpickles_nor_evaluates() -> None:
-    found = [
-        f"{path}:{line}: {name}"
-        for path in product_sources()
-        for line, name in unsafe_lines((ROOT / path).read_text(encoding="utf-8"))
-    ]
-    assert not found
+    assert not found_by(unsafe_lines)
 
 
 def test_no_value_given_to_a_log_event_is_lost() -> None:
-    found = [
-        f"{path}:{line}: {name}="
-        for path in product_sources()
-        for line, name in lost_log_fields((ROOT / path).read_text(encoding="utf-8"))
-    ]
-    assert not found
+    assert not found_by(lost_log_fields)
     calls = 'log.info("a.b", service=1)\nevent("a.up" if up else "a.down", service=1)\nService("a", service=1)'
     assert [line for line, _ in lost_log_fields(calls)] == [1, 2]
 

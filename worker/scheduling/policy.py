@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from shared.jobs import Priority
 from shared.queue.lines import HOME, service_in, takes_batches, unit_in
-from shared.queue.plans import CALL, Place, Row, WaitingLine
+from shared.queue.plans import CALL, Place, Row, WaitingLine, turns_each
 from worker.scheduling.facts import HostFacts
 
 
@@ -77,11 +77,11 @@ def turns(units: Collection[str], hosts: Sequence[HostFacts]) -> int:
     """How many of these units, which jobs wait for, each host would have to take in turn: those that no host has."""
     anything = {host.service for host in hosts if host.has_all}
     cold = sum(service_in(unit) not in anything for unit in set(units).difference(*(host.units for host in hosts)))
-    return max(1, math.ceil(cold / max(1, len(hosts))))
+    return turns_each(cold, len(hosts))
 
 
-def demands(lines: Iterable[WaitingLine], knobs: Knobs, turns: int = 1) -> dict[str, Demand]:
-    """Who waits, by unit."""
+def demands(lines: Iterable[WaitingLine], knobs: Knobs, patience: int = 1) -> dict[str, Demand]:
+    """Who waits, by unit. `patience`: how many times as long as the knobs say."""
     found: dict[str, Demand] = {}
     for line in lines:
         unit = unit_in(line.name)
@@ -89,7 +89,7 @@ def demands(lines: Iterable[WaitingLine], knobs: Knobs, turns: int = 1) -> dict[
         demand.lines.add(line.name)
         demand.waiting += line.waiting
         demand.since_ms = min(demand.since_ms, line.since_ms)
-        demand.due_ms = min(demand.due_ms, line.since_ms + knobs.patience_s[line.priority] * 1000 * turns)
+        demand.due_ms = min(demand.due_ms, line.since_ms + knobs.patience_s[line.priority] * 1000 * patience)
     return found
 
 
