@@ -7,7 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.services import NO_HEADERS, Services
+from gateway.request import NO_HEADERS
+from gateway.services import Services
 from gateway.waits import Outlook
 from gateway.whole_answer import WholeAnswer
 from shared.envelope import JSON

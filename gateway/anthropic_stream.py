@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.inference import Ticket
+from gateway.request import GatewayRequest
 from gateway.streaming import EventAnswerStream
 from shared.wire.anthropic_stream import PING, EventRenderer
 from shared.wire.canonical import TextAnswer
@@ -15,7 +14,7 @@ class AnthropicStream(EventAnswerStream):
     the place in line, as clients of this API expect one.
     """
 
-    def __init__(self, request: web.Request, ticket: Ticket, renderer: EventRenderer) -> None:
+    def __init__(self, request: GatewayRequest, ticket: Ticket, renderer: EventRenderer) -> None:
         super().__init__(request, ticket, renderer)
         self._frames = renderer
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+from typing import Any
 
 from aiohttp import web
 
@@ -110,9 +111,11 @@ GOODBYE_S = 1.0
 
 def build_app(services: Services) -> web.Application:
     """The application with every declared route, and no other."""
-    app = web.Application(middlewares=[FrontMiddleware(services)])
+    # Any, since aiohttp's types know no requests but its own.
+    front: Any = FrontMiddleware(services)
+    app = web.Application(middlewares=[front])
     for route in ROUTES:
-        handler = bodiless(route.handler) if route.refuses_bodies else route.handler
+        handler: Any = bodiless(route.handler) if route.refuses_bodies else route.handler
         services.routes[app.router.add_route(route.method, route.path, handler)] = route
     described = description.document(
         [route for route in ROUTES if services.settings.metrics_enabled or route.path != METRICS_PATH],

@@ -11,9 +11,9 @@ from msgspec import Struct
 from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict
 
+from gateway.request import GatewayRequest
 from gateway.request_options import IDEMPOTENCY_HEADER
 from gateway.route_table import Handler
-from gateway.services import SERVICES
 from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from shared.wire.json_body import parse_json
 from shared.wire.openai_plain import read_plain
@@ -22,7 +22,7 @@ from shared.wire.openai_validation import validate
 P = TypeVar("P", bound=Struct)
 
 
-def check_form(request: web.Request, *, any_type: bool = False) -> None:
+def check_form(request: GatewayRequest, *, any_type: bool = False) -> None:
     """Refuse, before anything is read, what would be refused afterwards. Raises UnsupportedMediaType.
 
     `any_type`: JSON under another name will do, such as what `curl -d` sends; but not from a web page, which could send
@@ -40,9 +40,9 @@ def check_form(request: web.Request, *, any_type: bool = False) -> None:
         raise UnsupportedMediaType("Send the body in UTF-8.")
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: GatewayRequest) -> bytes:
     """The raw body. Raises PayloadTooLarge, RequestTimeout, BadRequest for a body that breaks off."""
-    settings = request[SERVICES].settings
+    settings = request.services.settings
     limit = settings.max_body_bytes
     announced = request.content_length
     if announced is not None and announced > limit:
@@ -72,13 +72,13 @@ async def read_body(request: web.Request) -> bytes:
     return b"".join(blocks)
 
 
-async def read_json(request: web.Request, *, any_type: bool = False) -> object:
+async def read_json(request: GatewayRequest, *, any_type: bool = False) -> object:
     """The JSON body, parsed strictly. Raises what `check_form`, `read_body` and `parse_json` raise."""
     check_form(request, any_type=any_type)
     return parse_json(await read_body(request))
 
 
-async def read_plain_or_json(request: web.Request, plain: Decoder[P] | None) -> tuple[P | None, object]:
+async def read_plain_or_json(request: GatewayRequest, plain: Decoder[P] | None) -> tuple[P | None, object]:
     """The body in its plain form (see `shared.wire.openai_plain`) if it has one, else None and its JSON.
 
     Raises what `read_json` raises.
@@ -104,7 +104,7 @@ def bodiless(handler: Handler) -> Handler:
     `read_body` and `parse_json` raise."""
 
     @functools.wraps(handler)
-    async def without_body(request: web.Request) -> web.StreamResponse:
+    async def without_body(request: GatewayRequest) -> web.StreamResponse:
         if body := await read_body(request):
             validate(NoBody, parse_json(body))
         return await handler(request)

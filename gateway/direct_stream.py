@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from aiohttp import web
-
 from gateway.direct_errors import DirectErrors
 from gateway.inference import Ticket
+from gateway.request import GatewayRequest
 from gateway.routes.job_events import delta_body, frame
-from gateway.services import REQUEST_ID, SERVICES
 from gateway.streaming import EventAnswerStream
 from shared.errors import ErrorRecord
 from shared.wire.canonical import Delta, TextAnswer
@@ -40,8 +38,8 @@ class DirectStream(EventAnswerStream):
     remembered.
     """
 
-    def __init__(self, request: web.Request, ticket: Ticket, conclude: Conclude) -> None:
-        self._direct = DirectRenderer(DirectErrors.of(request[SERVICES].settings), request[REQUEST_ID])
+    def __init__(self, request: GatewayRequest, ticket: Ticket, conclude: Conclude) -> None:
+        self._direct = DirectRenderer(DirectErrors.of(request.services.settings), request.request_id)
         self._conclude = conclude
         self._answer: TextAnswer | None = None
         super().__init__(request, ticket, self._direct)

@@ -5,7 +5,6 @@ router.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,15 +13,14 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, NO_HEADERS, REQUEST_ID, SERVICES, STARTED_AT, Services
-from shared.access import ANYONE
-from shared.envelope import accepted_request_id
+from gateway.request import GatewayRequest
+from gateway.services import Services
 
 Respond = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
 class RequestFactory:
-    """Makes the request of a head that was just read, with all that the gateway keeps about one."""
+    """Makes the request of a head that was just read."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -35,17 +33,8 @@ class RequestFactory:
         protocol: web.RequestHandler,
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
-    ) -> web.Request:
-        state: dict[web.RequestKey[Any] | str, Any] = {
-            SERVICES: self._services,
-            STARTED_AT: time.monotonic(),
-            REQUEST_ID: accepted_request_id(message.headers.get("x-request-id")),
-            CALLER: ANYONE,
-            CORS_HEADERS: NO_HEADERS,
-            JOB_HEADERS: NO_HEADERS,
-        }
-        # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
-        return web.Request(message, payload, protocol, writer, task, self._loop, client_max_size=0, state=state)
+    ) -> GatewayRequest:
+        return GatewayRequest(self._services, message, payload, protocol, writer, task, self._loop)
 
 
 class Dispatcher:
@@ -64,7 +53,7 @@ class Dispatcher:
             if isinstance(route.resource, web.PlainResource)
         }
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: GatewayRequest) -> web.StreamResponse:
         match = self.matches.get((request.method, request.raw_path))
         if match is None or "Expect" in request.headers:
             return await self._by_router(request)

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from aiohttp import web
 from msgspec.json import Decoder
 from pydantic import BaseModel
 
 from gateway import request_options
 from gateway.answers import job_headers, route_headers
 from gateway.replies import Subscription
+from gateway.request import GatewayRequest
 from gateway.routing_inputs import Ask, Wish
-from gateway.services import CALLER, JOB_HEADERS, REQUEST_ID, SERVICES, Services
+from gateway.services import Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import Kind, NewJob, State, new_job_id
 from shared.queue.client import Accepted
@@ -85,9 +85,9 @@ class Face:
         return NO_WISH if isinstance(body, PlainChat) else self.wish(body)
 
 
-def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
+def as_ask(request: GatewayRequest, canonical: Request, wish: Wish) -> Ask:
     """What routing is asked. Raises BadRequest for headers that cannot be followed."""
-    headers, settings = request.headers, request[SERVICES].settings
+    headers, settings = request.headers, request.services.settings
     return Ask(
         name=canonical.model,
         request=canonical,
@@ -96,10 +96,10 @@ def as_ask(request: web.Request, canonical: Request, wish: Wish) -> Ask:
     )
 
 
-async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, Route]:
+async def routed(request: GatewayRequest, face: Face, body: Any) -> tuple[Request, Route]:
     """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
     the defaults that hold there. Raises what `as_ask` and `decide` raise."""
-    services = request[SERVICES]
+    services = request.services
     canonical = face.canonical(body)
     route = await services.router.route(as_ask(request, canonical, face.wishes(body)))
     canonical.model = route.candidates[0].model
@@ -108,11 +108,11 @@ async def routed(request: web.Request, face: Face, body: Any) -> tuple[Request, 
     return canonical, route
 
 
-async def as_job(request: web.Request, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
+async def as_job(request: GatewayRequest, face: Face, body: Any, data: object) -> tuple[NewJob, bool]:
     """The job for a validated body, and whether it carries an Idempotency-Key. Raises what `routed` raises."""
-    services = request[SERVICES]
+    services = request.services
     settings = services.settings
-    tenant = request[CALLER].tenant
+    tenant = request.caller.tenant
     headers = request.headers
     key = request_options.idempotency_key(headers)
     streams = bool(body.streams)
@@ -131,7 +131,7 @@ async def as_job(request: web.Request, face: Face, body: Any, data: object) -> t
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
         # With a key, a repetition may join in the middle.
         keep_events=streams or (key is not None and face.kind is not Kind.EMBEDDING),
-        request_id=request[REQUEST_ID],
+        request_id=request.request_id,
         fingerprint="" if key is None else request_options.fingerprint(face.kind, data),
         no_store=request_options.wants_no_copy(headers),
     )
@@ -179,7 +179,7 @@ class Ticket:
 
 
 @contextlib.asynccontextmanager
-async def submitted(services: Services, request: web.Request, job: NewJob, *, keyed: bool) -> AsyncIterator[Ticket]:
+async def submitted(services: Services, request: GatewayRequest, job: NewJob, *, keyed: bool) -> AsyncIterator[Ticket]:
     """Put a job in the queue and wait for its events inside the block. A client that leaves the block by going away
     ends the job.
 
@@ -205,7 +205,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
             if joined is None:
                 raise JobNotFound()
             ticket.events = joined
-        request[JOB_HEADERS] = job_headers(ticket.job)
+        request.job_headers = job_headers(ticket.job)
         yield ticket
     except (asyncio.CancelledError, ConnectionError, QueueUnavailable):
         # Also when Redis did not answer in time: it may have taken the job all the same, and nobody waits for it.
@@ -215,7 +215,7 @@ async def submitted(services: Services, request: web.Request, job: NewJob, *, ke
         ticket.events.close()
 
 
-async def _cached(services: Services, request: web.Request, job: NewJob) -> Hit | None:
+async def _cached(services: Services, request: GatewayRequest, job: NewJob) -> Hit | None:
     oldest_s = request_options.oldest_s(request.headers)
     hit = None
     if oldest_s > 0:
@@ -252,7 +252,7 @@ def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> 
 
 
 def note_end(
-    request: web.Request, ticket: Ticket, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None
+    request: GatewayRequest, ticket: Ticket, end: Ended, answer: TextAnswer | EmbeddingAnswer | None = None
 ) -> None:
     """Put what is known about the job at its end on the answer's headers."""
     if ticket.hit is not None:
@@ -273,10 +273,10 @@ def note_end(
             headers["x-arriero-fallback"] = f"{answer.fallback_from}->{used}"
         if answer.cached:
             headers["x-cache"] = "stale"
-    request[JOB_HEADERS] = headers
+    request.job_headers = headers
 
 
-async def answered(request: web.Request, ticket: Ticket) -> TextAnswer | EmbeddingAnswer:
+async def answered(request: GatewayRequest, ticket: Ticket) -> TextAnswer | EmbeddingAnswer:
     """The whole answer, noted on the headers. Raises JobFailed and JobExpired."""
     end = await ticket.ended()
     if end.state is not State.SUCCEEDED:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from gateway.middleware import stamp
-from gateway.services import SERVICES
+from gateway.request import GatewayRequest
 
 WRITE_LIMIT_S = 60.0
 """A reader that takes no byte for so long has stopped reading."""
@@ -19,10 +19,10 @@ class LateStream:
 
     content_type: ClassVar[str]
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: GatewayRequest) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
-        self._streams = request[SERVICES].metrics.streams
+        self._streams = request.services.metrics.streams
 
     @property
     def opened(self) -> bool:
@@ -34,7 +34,7 @@ class LateStream:
             headers = {"Content-Type": self.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             response = web.StreamResponse(headers=headers)
             stamp(self._request, response.headers)
-            if self._request[SERVICES].draining:
+            if self._request.services.draining:
                 response.force_close()
             await response.prepare(self._request)
             self._response = response

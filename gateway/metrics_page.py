@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from gateway.metrics import GatewayMetrics
+from gateway.request import GatewayRequest
 from shared.errors import ArrieroError
 from shared.jobs import Kind, Priority
 from shared.queue.client import QueueClient
@@ -49,7 +49,7 @@ class RequestMeter:
         counter.inc()
         timer.observe(seconds)
 
-    def began(self, request: web.Request) -> asyncio.Task[object]:
+    def began(self, request: GatewayRequest) -> asyncio.Task[object]:
         """Count the request that the current task handles; give the task to `ended` afterwards."""
         # Before Python 3.12, to look for the running loop costs a system call.
         task = asyncio.current_task(request.task.get_loop())

@@ -15,8 +15,9 @@ from structlog.contextvars import bind_contextvars
 
 from gateway.cors import CorsPolicy
 from gateway.direct_errors import DirectErrors
+from gateway.request import GatewayRequest
 from gateway.route_table import ErrorForm, Role, Route, error_form, is_anthropic
-from gateway.services import CALLER, CORS_HEADERS, JOB_HEADERS, REQUEST_ID, STARTED_AT, Services
+from gateway.services import Services
 from shared.access import allowed_host_names, check_host, identify
 from shared.envelope import SERVER_NAME, error_response
 from shared.errors import (
@@ -37,24 +38,24 @@ NO_ROUTE = "none"
 _TOO_LATE_TO_GO_ON = frozenset({408, 413, 415})
 """After these, what the client is still sending is not read, so the connection cannot be used again."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[GatewayRequest], Awaitable[web.StreamResponse]]
 
 
-def stamp(request: web.Request, headers: CIMultiDict[str]) -> None:
+def stamp(request: GatewayRequest, headers: CIMultiDict[str]) -> None:
     """Put on an answer what every answer has. For a stream, call it before the first byte."""
-    headers["x-request-id"] = request[REQUEST_ID]
+    headers["x-request-id"] = request.request_id
     headers["openai-processing-ms"] = str(int(_age_s(request) * 1000))
     headers["Server"] = SERVER_NAME
     if is_anthropic(request.path):
-        headers["request-id"] = request[REQUEST_ID]
-    if job_headers := request[JOB_HEADERS]:
+        headers["request-id"] = request.request_id
+    if job_headers := request.job_headers:
         headers.update(job_headers)
-    if cors_headers := request[CORS_HEADERS]:
+    if cors_headers := request.cors_headers:
         headers.update(cors_headers)
 
 
-def _age_s(request: web.Request) -> float:
-    return time.monotonic() - request[STARTED_AT]
+def _age_s(request: GatewayRequest) -> float:
+    return time.monotonic() - request.started_at
 
 
 class GatewayStopping(ArrieroError):
@@ -63,9 +64,9 @@ class GatewayStopping(ArrieroError):
     code, http_status, retryable = "gateway_stopping", 503, True
 
 
-def stopping(request: web.Request) -> GatewayStopping:
+def stopping(request: GatewayRequest) -> GatewayStopping:
     """The error for a request that is cut off by the end of the drain; its job, if it has one, goes on."""
-    job_id = request[JOB_HEADERS].get("x-arriero-job-id")
+    job_id = request.job_headers.get("x-arriero-job-id")
     if job_id is None:
         return GatewayStopping()
     return GatewayStopping(
@@ -73,7 +74,7 @@ def stopping(request: web.Request) -> GatewayStopping:
     )
 
 
-def route_of(request: web.Request, services: Services) -> Route:
+def route_of(request: GatewayRequest, services: Services) -> Route:
     """The declared route of a request. Raises RouteNotFound or MethodNotAllowed; a route nobody declared does not
     exist.
     """
@@ -81,7 +82,7 @@ def route_of(request: web.Request, services: Services) -> Route:
     if matched.http_exception is not None:
         if isinstance(matched.http_exception, web.HTTPMethodNotAllowed):
             allowed = ", ".join(sorted(matched.http_exception.allowed_methods))
-            request[JOB_HEADERS] = {"Allow": allowed}
+            request.job_headers = {"Allow": allowed}
             raise MethodNotAllowed(f"This path takes {allowed}, not {request.method[:20]}.")
         raise RouteNotFound()
     route = services.routes.get(matched.route)
@@ -109,9 +110,9 @@ class FrontMiddleware:
         }
         self._cors = CorsPolicy(frozenset(settings.cors_allowed_origins), settings.cors_allow_credentials)
 
-    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def __call__(self, request: GatewayRequest, handler: Handler) -> web.StreamResponse:
         services = self._services
-        bind_contextvars(request_id=request[REQUEST_ID])
+        bind_contextvars(request_id=request.request_id)
         task = services.meter.began(request)
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
         try:
@@ -119,7 +120,7 @@ class FrontMiddleware:
                 if self._on_loopback:
                     check_host(request.host, self._hosts)
                 if self._cors.origins:
-                    request[CORS_HEADERS] = self._cors.answer_headers(request.headers.get("Origin"))
+                    request.cors_headers = self._cors.answer_headers(request.headers.get("Origin"))
                     if request.method == "OPTIONS" and (asked := self._cors.preflight_headers(request.headers)):
                         status = 204
                         allowed = web.Response(status=status, headers=asked)
@@ -128,7 +129,7 @@ class FrontMiddleware:
                 route = route_of(request, services)
                 path = route.path
                 if route.role is not Role.PUBLIC:
-                    caller = request[CALLER] = await identify(
+                    caller = request.caller = await identify(
                         request.headers, services.keys, on_loopback=self._on_loopback
                     )
                     if not caller.role.allows(route.role):
@@ -164,41 +165,41 @@ class FrontMiddleware:
             if self._logs_requests:
                 self._log(request, path, status, seconds)
 
-    def _unexpected(self, request: web.Request, path: str, error: Exception) -> ErrorRecord:
+    def _unexpected(self, request: GatewayRequest, path: str, error: Exception) -> ErrorRecord:
         """What the caller learns of a fault in our code; the log has the rest. Call it while handling the error."""
-        log.exception("http.unexpected_error", request_id=request[REQUEST_ID], route=path)
+        log.exception("http.unexpected_error", request_id=request.request_id, route=path)
         record = ArrieroError("Something went wrong; the gateway's log has it under this request id.").record()
         if self._debug:
             record.message += f" ({type(error).__name__})"
         return record
 
-    def _refuse(self, request: web.Request, record: ErrorRecord) -> web.Response:
+    def _refuse(self, request: GatewayRequest, record: ErrorRecord) -> web.Response:
         write = self._other_forms.get(error_form(request.path))
-        body = None if write is None else write(record, request[REQUEST_ID])
-        response = error_response(record, request[REQUEST_ID], body)
+        body = None if write is None else write(record, request.request_id)
+        response = error_response(record, request.request_id, body)
         if record.http_status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
-    def _log(self, request: web.Request, path: str, status: int, seconds: float) -> None:
-        caller = request[CALLER]
+    def _log(self, request: GatewayRequest, path: str, status: int, seconds: float) -> None:
+        caller = request.caller
         # Probes and scrapes come every few seconds for ever.
         write = log.debug if path.startswith(("/health", "/metrics")) and status < 500 else log.info
         write(
             "http.request",
-            request_id=request[REQUEST_ID],
+            request_id=request.request_id,
             method=request.method[:20],
             route=path,
             status=status,
             ms=round(seconds * 1000, 1),
             tenant=caller.tenant,
             key_id=caller.key_id,
-            job_id=request[JOB_HEADERS].get("x-arriero-job-id", ""),
+            job_id=request.job_headers.get("x-arriero-job-id", ""),
             sdk_retry=request.headers.get("x-stainless-retry-count", "")[:8],
         )
 
 
-def _has_left(request: web.Request) -> bool:
+def _has_left(request: GatewayRequest) -> bool:
     """Whether the client's connection is lost, or has failed and is about to be."""
     return request.transport is None or request.transport.is_closing()
 

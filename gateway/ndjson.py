@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.inference import Ticket
 from gateway.late_stream import LateStream
-from gateway.services import SERVICES
+from gateway.request import GatewayRequest
 from gateway.streaming import AnswerStream
 from shared.wire.canonical import TextAnswer
 from shared.wire.ollama_stream import LineRenderer
@@ -23,9 +21,9 @@ class OllamaStream(AnswerStream):
     after `STREAM_KEEPALIVE` without a byte it gets a blank, which JSON allows before the object of a line.
     """
 
-    def __init__(self, request: web.Request, ticket: Ticket, renderer: LineRenderer) -> None:
+    def __init__(self, request: GatewayRequest, ticket: Ticket, renderer: LineRenderer) -> None:
         self._lines = renderer
-        grace_s = request[SERVICES].settings.stream_keepalive
+        grace_s = request.services.settings.stream_keepalive
         super().__init__(request, ticket, renderer, LineStream(request), grace_s=grace_s)
 
     def _finish(self, answer: TextAnswer) -> bytes:

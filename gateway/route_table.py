@@ -13,6 +13,7 @@ from enum import StrEnum
 from aiohttp import web
 from pydantic import BaseModel
 
+from gateway.request import GatewayRequest
 from shared.api_keys import Role as Role
 
 
@@ -46,7 +47,7 @@ def error_form(path: str) -> ErrorForm:
     return _FORMS.get(path.removeprefix("/").partition("/")[0], ErrorForm.OPENAI)
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[GatewayRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from aiohttp import web
 
@@ -24,7 +22,7 @@ from gateway.route_table import Route
 from gateway.router import Router
 from gateway.service_models import ServiceModels
 from gateway.settings import GatewaySettings
-from shared.access import Caller, KeyWatch
+from shared.access import KeyWatch
 from shared.operations.orders import Orders
 from shared.queue.client import QueueClient
 from shared.resilience.response_cache import ResponseCache
@@ -69,15 +67,3 @@ class Services:
     """Stopping: no new connections, running requests may end."""
     cutting_off: bool = False
     """The drain's time is up: handlers are cancelled, and answer with what they can."""
-
-
-SERVICES = web.RequestKey("services", Services)
-CALLER = web.RequestKey("caller", Caller)
-REQUEST_ID = web.RequestKey("request_id", str)
-CORS_HEADERS = web.RequestKey("cors_headers", Mapping[str, str])
-"""What the answer tells a browser about pages of other origins."""
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-JOB_HEADERS = web.RequestKey("job_headers", Mapping[str, str])
-"""Headers about the job behind a request; every answer of the request carries them, errors too."""
-STARTED_AT = web.RequestKey("started_at", float)
-"""When the request's head was read, on the monotonic clock, seconds."""

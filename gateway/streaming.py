@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.inference import AFTER_DEADLINE_S, Ticket, note_end
 from gateway.late_stream import LateStream
 from gateway.middleware import stopping
-from gateway.services import SERVICES, STARTED_AT
+from gateway.request import GatewayRequest
 from gateway.splice import Splice
 from gateway.sse import EventStream
 from gateway.waits import Outlook
@@ -49,10 +49,10 @@ class AnswerStream(ABC):
     """
 
     def __init__(
-        self, request: web.Request, ticket: Ticket, renderer: Renderer, out: LateStream, *, grace_s: float
+        self, request: GatewayRequest, ticket: Ticket, renderer: Renderer, out: LateStream, *, grace_s: float
     ) -> None:
         self._request = request
-        self._services = request[SERVICES]
+        self._services = request.services
         self._ticket = ticket
         self._renderer = renderer
         self._out = out
@@ -156,7 +156,7 @@ class AnswerStream(ABC):
         self._running = True
         if not self._chunks_seen:
             self._chunks_seen = True
-            self._services.metrics.first_chunk.observe(time.monotonic() - self._request[STARTED_AT])
+            self._services.metrics.first_chunk.observe(time.monotonic() - self._request.started_at)
 
     async def _break_off(self, error: ErrorRecord) -> web.StreamResponse:
         await self._out.write(self._renderer.error(error))
@@ -166,9 +166,9 @@ class AnswerStream(ABC):
 class EventAnswerStream(AnswerStream):
     """Server-sent events, with comments that tell what the job waits for."""
 
-    def __init__(self, request: web.Request, ticket: Ticket, renderer: Renderer) -> None:
+    def __init__(self, request: GatewayRequest, ticket: Ticket, renderer: Renderer) -> None:
         self._events = EventStream(request)
-        grace_s = request[SERVICES].settings.stream_grace
+        grace_s = request.services.settings.stream_grace
         super().__init__(request, ticket, renderer, self._events, grace_s=grace_s)
 
     def _outlook(self) -> Outlook | None:
@@ -193,7 +193,9 @@ class EventAnswerStream(AnswerStream):
 class OpenAIStream(EventAnswerStream):
     """Ends in `[DONE]`."""
 
-    def __init__(self, request: web.Request, ticket: Ticket, renderer: StreamRenderer, *, include_usage: bool) -> None:
+    def __init__(
+        self, request: GatewayRequest, ticket: Ticket, renderer: StreamRenderer, *, include_usage: bool
+    ) -> None:
         super().__init__(request, ticket, renderer)
         self._frames = renderer
         self._include_usage = include_usage

@@ -7,21 +7,21 @@ from dataclasses import asdict
 from aiohttp import web
 
 from gateway.answers import json_response
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import CALLER, SERVICES
 from shared.telemetry.logging import logger
 
 log = logger("admin")
 
 
-async def queue_stats(request: web.Request) -> web.Response:
-    stats = await request[SERVICES].queue.stats()
+async def queue_stats(request: GatewayRequest) -> web.Response:
+    stats = await request.services.queue.stats()
     return json_response({"object": "queue.stats", **asdict(stats)})
 
 
-async def queue_clear(request: web.Request) -> web.Response:
-    cancelled = await request[SERVICES].queue.clear()
-    caller = request[CALLER]
+async def queue_clear(request: GatewayRequest) -> web.Response:
+    cancelled = await request.services.queue.clear()
+    caller = request.caller
     log.warning("admin.queue_cleared", cancelled=cancelled, tenant=caller.tenant, key_id=caller.key_id)
     return json_response({"object": "queue.cleared", "cancelled": cancelled})
 

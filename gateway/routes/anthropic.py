@@ -9,8 +9,8 @@ from gateway.answers import json_response
 from gateway.anthropic_stream import AnthropicStream
 from gateway.body import read_json
 from gateway.inference import Face, answered, as_job, submitted
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import REQUEST_ID, SERVICES
 from shared.errors import NotFound
 from shared.jobs import Kind
 from shared.wire.anthropic import AnthropicMessagesBody, to_chat
@@ -28,14 +28,14 @@ class TokensNotCounted(NotFound):
     code = "tokens_not_counted"
 
 
-async def messages(request: web.Request) -> web.StreamResponse:
+async def messages(request: GatewayRequest) -> web.StreamResponse:
     """The whole of the route: read, check, enqueue, then answer as one body or as a stream."""
-    services = request[SERVICES]
+    services = request.services
     data = await read_json(request)
     body = validate(AnthropicMessagesBody, data)
     job, keyed = await as_job(request, MESSAGES, body, data)
     async with submitted(services, request, job, keyed=keyed) as ticket:
-        rendering = Rendering.for_job(job.id, job.shown_model, request[REQUEST_ID])
+        rendering = Rendering.for_job(job.id, job.shown_model, request.request_id)
         if body.streams:
             return await AnthropicStream(request, ticket, EventRenderer(rendering)).run()
         answer = await answered(request, ticket)
@@ -43,7 +43,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
         return json_response(message_body(rendering, answer))
 
 
-async def count_tokens(request: web.Request) -> web.StreamResponse:
+async def count_tokens(request: GatewayRequest) -> web.StreamResponse:
     raise TokensNotCounted()
 
 

@@ -18,13 +18,13 @@ from gateway.batches.outputs import AT_A_TIME, advanced
 from gateway.batches.store import beginning
 from gateway.body import read_json
 from gateway.inference import count
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes import files
 from gateway.routes.batch_bodies import BATCH_ANSWERS as BATCH_ANSWERS
 from gateway.routes.batch_bodies import BatchBody, PageQuery
 from gateway.routes.files import batch_of
 from gateway.routes.submission import new_job
-from gateway.services import CALLER, SERVICES
 from shared.errors import ArrieroError, BadRequest, IdempotencyMismatch, NotFound
 from shared.jobs import NewJob
 from shared.wire.openai_validation import validate
@@ -41,9 +41,9 @@ def _new_id(tenant: str, key: str | None) -> str:
     return f"batch_{hashlib.blake2b(named, digest_size=16, person=b'batch').hexdigest()}"
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: GatewayRequest) -> web.Response:
     """All requests are checked before any job exists; the queue may then still refuse some of them."""
-    services, tenant = request[SERVICES], request[CALLER].tenant
+    services, tenant = request.services, request.caller.tenant
     sent = await read_json(request)
     body, fingerprint = validate(BatchBody, sent), request_options.fingerprint("batch", sent)
     batch_id = _new_id(tenant, request_options.idempotency_key(request.headers))
@@ -85,7 +85,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def _jobs(
-    request: web.Request, body: BatchBody, batch_id: str, requests: Sequence[tuple[int, RequestLine]], keep_s: int
+    request: GatewayRequest, body: BatchBody, batch_id: str, requests: Sequence[tuple[int, RequestLine]], keep_s: int
 ) -> list[NewJob]:
     """A job for each request. Raises BadRequest or NotFound that names the line, and what `new_job` raises."""
     jobs = []
@@ -109,12 +109,12 @@ async def _jobs(
     return jobs
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: GatewayRequest) -> web.Response:
     return json_response(batch_body(*await batch_of(request, request.match_info["batch_id"])))
 
 
-async def listing(request: web.Request) -> web.Response:
-    services, tenant = request[SERVICES], request[CALLER].tenant
+async def listing(request: GatewayRequest) -> web.Response:
+    services, tenant = request.services, request.caller.tenant
     query = validate(PageQuery, dict(request.query))
     ids = list(await services.batches.ids(tenant))
     if query.after and query.after not in ids:
@@ -129,9 +129,9 @@ async def listing(request: web.Request) -> web.Response:
     return json_response({"object": "list", "data": rows, "has_more": start + len(page) < len(ids)})
 
 
-async def cancel(request: web.Request) -> web.Response:
+async def cancel(request: GatewayRequest) -> web.Response:
     """Requests that have an answer keep it. Those that run are stopped within two seconds."""
-    services = request[SERVICES]
+    services = request.services
     batch, progress = await batch_of(request, request.match_info["batch_id"])
     if progress.is_over or progress.cancelling_at:
         return json_response(batch_body(batch, progress))

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.answers import json_response
 from gateway.body import read_json
 from gateway.openapi_answers import Answer, Count, UnixSeconds
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import CALLER, SERVICES
 from shared.resilience.circuit_admin import LONGEST_FORCED_S, CircuitAdmin
 from shared.resilience.circuits import NAME_PATTERN, CircuitView
 from shared.telemetry.logging import logger
@@ -67,28 +67,28 @@ class CircuitList(Answer):
 CIRCUIT_ANSWERS: tuple[type[Answer], ...] = (Circuit, CircuitList)
 
 
-async def circuits(request: web.Request) -> web.Response:
+async def circuits(request: GatewayRequest) -> web.Response:
     return json_response(_list(await _admin(request).circuits()))
 
 
-async def reset(request: web.Request) -> web.Response:
+async def reset(request: GatewayRequest) -> web.Response:
     wanted = validate(CircuitReset, await read_json(request))
     closed = await _admin(request).reset(wanted.name)
-    caller = request[CALLER]
+    caller = request.caller
     log.warning("admin.circuits_reset", circuits=[view.name for view in closed], key_id=caller.key_id)
     return json_response(_list(closed))
 
 
-async def force_open(request: web.Request) -> web.Response:
+async def force_open(request: GatewayRequest) -> web.Response:
     wanted = validate(CircuitForceOpen, await read_json(request))
     opened = await _admin(request).force_open(wanted.name, wanted.for_seconds)
-    caller = request[CALLER]
+    caller = request.caller
     log.warning("admin.circuit_opened", circuit=wanted.name, for_s=wanted.for_seconds, key_id=caller.key_id)
     return json_response(_body(opened))
 
 
-def _admin(request: web.Request) -> CircuitAdmin:
-    queue = request[SERVICES].queue
+def _admin(request: GatewayRequest) -> CircuitAdmin:
+    queue = request.services.queue
     return CircuitAdmin(queue.redis, queue.keys)
 
 

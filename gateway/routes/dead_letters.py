@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from gateway.answers import json_response
 from gateway.body import read_json
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.jobs import job_id_of
-from gateway.services import CALLER, REQUEST_ID, SERVICES
 from shared.errors import BadRequest, DeadLetterNotFound, Forbidden, JobNotFound
 from shared.queue.dead_letters import CURSOR_PATTERN, MOST_AT_ONCE, DeadLetterFilter, DeadLetters
 from shared.telemetry.logging import logger
@@ -94,11 +94,11 @@ class DeadLetterPurge(BaseModel):
     match: Match
 
 
-def _dead_letters(request: web.Request) -> DeadLetters:
-    return request[SERVICES].queue.dead_letters
+def _dead_letters(request: GatewayRequest) -> DeadLetters:
+    return request.services.queue.dead_letters
 
 
-def _id_of(request: web.Request) -> str:
+def _id_of(request: GatewayRequest) -> str:
     try:
         return job_id_of(request)
     except JobNotFound:
@@ -113,7 +113,7 @@ def _chosen(match: Literal["all"] | DeadLetterMatch) -> DeadLetterFilter:
     return match.chosen()
 
 
-async def list_dead_letters(request: web.Request) -> web.Response:
+async def list_dead_letters(request: GatewayRequest) -> web.Response:
     query = validate(DeadLetterQuery, dict(request.query))
     page = await _dead_letters(request).list(query.chosen(), cursor=query.cursor, limit=query.limit)
     return json_response(
@@ -126,9 +126,9 @@ async def list_dead_letters(request: web.Request) -> web.Response:
     )
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: GatewayRequest) -> web.Response:
     query = validate(ShowQuery, dict(request.query))
-    caller = request[CALLER]
+    caller = request.caller
     if query.content and not caller.role.allows(Role.ADMIN):
         raise Forbidden("The texts of other people's requests need a key with the role admin. Leave `content` out.")
     found = await _dead_letters(request).show(_id_of(request), content=query.content)
@@ -137,46 +137,46 @@ async def show(request: web.Request) -> web.Response:
     return json_response({**dead_letter_body(found.job), "request": found.request})
 
 
-async def replay(request: web.Request) -> web.Response:
+async def replay(request: GatewayRequest) -> web.Response:
     wanted = validate(DeadLetterReplay, await read_json(request))
     replayed = await _dead_letters(request).replay(
-        _id_of(request), model=wanted.on_model or "", request_id=request[REQUEST_ID]
+        _id_of(request), model=wanted.on_model or "", request_id=request.request_id
     )
     log.warning(
         "admin.dead_letter_replayed",
         job_id=replayed.replay_of,
         replayed_as=replayed.id,
         before=replayed.before,
-        key_id=request[CALLER].key_id,
+        key_id=request.caller.key_id,
     )
     return json_response(replayed_body(replayed))
 
 
-async def replay_many(request: web.Request) -> web.Response:
+async def replay_many(request: GatewayRequest) -> web.Response:
     wanted = validate(DeadLetterReplays, await read_json(request))
     outcome = await _dead_letters(request).replay_matching(
         _chosen(wanted.match),
         per_second=wanted.per_second,
         model=wanted.on_model or "",
         most=wanted.most,
-        request_id=request[REQUEST_ID],
+        request_id=request.request_id,
     )
-    log.warning("admin.dead_letters_replayed", jobs=len(outcome.replayed), key_id=request[CALLER].key_id)
+    log.warning("admin.dead_letters_replayed", jobs=len(outcome.replayed), key_id=request.caller.key_id)
     return json_response(replayed_many_body(outcome))
 
 
-async def purge(request: web.Request) -> web.Response:
+async def purge(request: GatewayRequest) -> web.Response:
     job_id = _id_of(request)
     if not await _dead_letters(request).purge(job_id):
         raise DeadLetterNotFound()
-    log.warning("admin.dead_letter_purged", job_id=job_id, key_id=request[CALLER].key_id)
+    log.warning("admin.dead_letter_purged", job_id=job_id, key_id=request.caller.key_id)
     return json_response({"object": "dead_letters.purged", "purged": 1})
 
 
-async def purge_many(request: web.Request) -> web.Response:
+async def purge_many(request: GatewayRequest) -> web.Response:
     wanted = validate(DeadLetterPurge, await read_json(request))
     purged = await _dead_letters(request).purge_matching(_chosen(wanted.match))
-    log.warning("admin.dead_letters_purged", jobs=purged, key_id=request[CALLER].key_id)
+    log.warning("admin.dead_letters_purged", jobs=purged, key_id=request.caller.key_id)
     return json_response({"object": "dead_letters.purged", "purged": purged})
 
 

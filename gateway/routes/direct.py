@@ -17,10 +17,11 @@ from gateway.body import read_json
 from gateway.conversations import Exchange, to_messages
 from gateway.direct_stream import DirectStream
 from gateway.inference import Face, answered, as_job, submitted
+from gateway.request import GatewayRequest
 from gateway.route_table import Handler, Role, Route
 from gateway.routes.direct_bodies import DirectChatBody, DirectGenerateBody, generation_body, reply_body
 from gateway.routing_inputs import AUTO, NamedBeside, Wish
-from gateway.services import CALLER, SERVICES, Services
+from gateway.services import Services
 from gateway.templates import render
 from gateway.worker_types import choose, type_of, worker_types
 from shared.errors import BadRequest
@@ -54,10 +55,10 @@ def counted(handler: Handler) -> Handler:
     """The handler, for callers without a key only as often as RATE_LIMIT_PER_MINUTE allows."""
 
     @functools.wraps(handler)
-    async def within_limit(request: web.Request) -> web.StreamResponse:
-        if not request[CALLER].key_id:
+    async def within_limit(request: GatewayRequest) -> web.StreamResponse:
+        if not request.caller.key_id:
             # The connection's own address: whoever may write X-Forwarded-For could be anyone.
-            request[SERVICES].keyless.admit(request.remote or "")
+            request.services.keyless.admit(request.remote or "")
         return await handler(request)
 
     return within_limit
@@ -98,8 +99,8 @@ def _served_by(services: Services, job: NewJob) -> str:
     return type_of(job.route.candidates[0].service, worker_types(services.router.world()))
 
 
-async def generate(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def generate(request: GatewayRequest) -> web.Response:
+    services = request.services
     data = await read_json(request)
     body = validate(DirectGenerateBody, data)
     text = _prompt_of(services, body)
@@ -133,16 +134,16 @@ class Talk:
         return reply_body(job, self._worker_type, answer, conversation_id, remembered=remembered)
 
 
-async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, bool]:
+async def _talk(request: GatewayRequest, *, streams: bool) -> tuple[Talk, NewJob, bool]:
     """The talk, its job, and whether that has an Idempotency-Key."""
-    services = request[SERVICES]
+    services = request.services
     data = await read_json(request)
     body = validate(DirectChatBody, data)
     _of_fitting_length(services, body.message, "message")
     service = _service(services, body.worker_type)
     earlier: list[Exchange] = []
     if body.conversation_id is not None:
-        earlier = await services.conversations.recall(request[CALLER].tenant, body.conversation_id)
+        earlier = await services.conversations.recall(request.caller.tenant, body.conversation_id)
     messages = [*to_messages(earlier), Message(role="user", content=body.message)]
     # What was private stays so: the earlier turns go along.
     wish = Wish(service, True if any(exchange.local_only for exchange in earlier) else None)
@@ -152,17 +153,17 @@ async def _talk(request: web.Request, *, streams: bool) -> tuple[Talk, NewJob, b
     return Talk(services, body, _served_by(services, job), job), job, keyed
 
 
-async def chat(request: web.Request) -> web.Response:
+async def chat(request: GatewayRequest) -> web.Response:
     talk, job, keyed = await _talk(request, streams=False)
-    async with submitted(request[SERVICES], request, job, keyed=keyed) as ticket:
+    async with submitted(request.services, request, job, keyed=keyed) as ticket:
         answer = await answered(request, ticket)
     assert isinstance(answer, TextAnswer)
     return json_response(await talk.conclude(answer))
 
 
-async def chat_stream(request: web.Request) -> web.StreamResponse:
+async def chat_stream(request: GatewayRequest) -> web.StreamResponse:
     talk, job, keyed = await _talk(request, streams=True)
-    async with submitted(request[SERVICES], request, job, keyed=keyed) as ticket:
+    async with submitted(request.services, request, job, keyed=keyed) as ticket:
         return await DirectStream(request, ticket, talk.conclude).run()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import SERVICES
 from shared.envelope import JSON
 from shared.errors import RouteNotFound
 
@@ -25,12 +25,12 @@ FILES = {
 OPENAPI = web.AppKey("openapi", bytes)
 
 
-async def openapi(request: web.Request) -> web.Response:
+async def openapi(request: GatewayRequest) -> web.Response:
     return web.Response(body=request.app[OPENAPI], content_type=JSON)
 
 
-def _enabled(request: web.Request) -> None:
-    if not request[SERVICES].settings.serves_docs:
+def _enabled(request: GatewayRequest) -> None:
+    if not request.services.settings.serves_docs:
         raise RouteNotFound("The documentation page is off on this gateway; DOCS_ENABLED=true turns it on.")
 
 
@@ -40,12 +40,12 @@ def _guarded(path: Path) -> web.FileResponse:
     )
 
 
-async def page(request: web.Request) -> web.FileResponse:
+async def page(request: GatewayRequest) -> web.FileResponse:
     _enabled(request)
     return _guarded(STATIC / "docs.html")
 
 
-async def page_file(request: web.Request) -> web.FileResponse:
+async def page_file(request: GatewayRequest) -> web.FileResponse:
     _enabled(request)
     path = FILES.get(request.match_info["file"])
     if path is None:

@@ -13,9 +13,9 @@ from gateway.batches.model import Batch, BatchNotFound, FileNotFound, Progress, 
 from gateway.batches.outputs import advanced, output
 from gateway.batches.store import StoredFile
 from gateway.late_stream import LateStream
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.batch_bodies import FileForm, PageQuery
-from gateway.services import CALLER, CORS_HEADERS, SERVICES
 from shared.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from shared.wire.openai_validation import validate
 
@@ -45,10 +45,10 @@ def file_body(file: StoredFile, purpose: str = PURPOSE) -> dict[str, Any]:
     }
 
 
-async def upload(request: web.Request) -> web.Response:
-    services, tenant = request[SERVICES], request[CALLER].tenant
+async def upload(request: GatewayRequest) -> web.Response:
+    services, tenant = request.services, request.caller.tenant
     # A page could send a form from any site without asking the browser's leave first.
-    if "Origin" in request.headers and "Access-Control-Allow-Origin" not in request.get(CORS_HEADERS, {}):
+    if "Origin" in request.headers and "Access-Control-Allow-Origin" not in request.cors_headers:
         raise UnsupportedMediaType("Web pages of other origins send no files here.")
     if request.content_type != FORM or "Content-Encoding" in request.headers:
         raise UnsupportedMediaType("Send a form: Content-Type multipart/form-data, with `purpose` and `file`.")
@@ -60,7 +60,7 @@ async def upload(request: web.Request) -> web.Response:
     return json_response(file_body(await services.files.put(tenant, filename, data)))
 
 
-async def _read_form(request: web.Request, most: int) -> tuple[str, bytes]:
+async def _read_form(request: GatewayRequest, most: int) -> tuple[str, bytes]:
     """The file of a form, by its name. Raises BadRequest and PayloadTooLarge."""
     fields: dict[str, str] = {}
     file: tuple[str, bytes] | None = None
@@ -96,17 +96,17 @@ async def _read_part(part: BodyPartReader, most: int) -> bytes:
     return b"".join(blocks)
 
 
-async def batch_of(request: web.Request, batch_id: str) -> tuple[Batch, Progress]:
+async def batch_of(request: GatewayRequest, batch_id: str) -> tuple[Batch, Progress]:
     """The caller's batch as it is now. Raises BatchNotFound, alike for another tenant's and for none."""
-    services = request[SERVICES]
-    found = await services.batches.get(request[CALLER].tenant, batch_id) if is_batch_id(batch_id) else None
+    services = request.services
+    found = await services.batches.get(request.caller.tenant, batch_id) if is_batch_id(batch_id) else None
     if found is None:
         raise BatchNotFound()
     batch, progress = found
     return batch, await advanced(services.queue, services.batches, batch, progress)
 
 
-async def _output_of(request: web.Request, file_id: str) -> tuple[Batch, Progress, bool] | None:
+async def _output_of(request: GatewayRequest, file_id: str) -> tuple[Batch, Progress, bool] | None:
     """The batch whose output the caller names, and whether it is that of the errors; None for a file that was sent.
     Raises FileNotFound."""
     if (named := output_of(file_id)) is None:
@@ -122,11 +122,11 @@ async def _output_of(request: web.Request, file_id: str) -> tuple[Batch, Progres
     return batch, progress, named[1]
 
 
-async def show(request: web.Request) -> web.Response:
-    services, file_id = request[SERVICES], request.match_info["file_id"]
+async def show(request: GatewayRequest) -> web.Response:
+    services, file_id = request.services, request.match_info["file_id"]
     found = await _output_of(request, file_id)
     if found is None:
-        return json_response(file_body(await services.files.get(request[CALLER].tenant, file_id)))
+        return json_response(file_body(await services.files.get(request.caller.tenant, file_id)))
     batch, progress, errors = found
     size = sum([len(piece) async for piece in output(services.queue, batch, progress, errors=errors)])
     name = f"{batch.id}_{'errors' if errors else 'output'}.jsonl"
@@ -140,9 +140,9 @@ class LineFile(LateStream):
     content_type = JSON_LINES
 
 
-async def content(request: web.Request) -> web.StreamResponse:
-    services, file_id = request[SERVICES], request.match_info["file_id"]
-    tenant = request[CALLER].tenant
+async def content(request: GatewayRequest) -> web.StreamResponse:
+    services, file_id = request.services, request.match_info["file_id"]
+    tenant = request.caller.tenant
     found = await _output_of(request, file_id)
     if found is None:
         data = await services.files.read(tenant, await services.files.get(tenant, file_id))
@@ -157,9 +157,9 @@ async def content(request: web.Request) -> web.StreamResponse:
         stream.release()
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: GatewayRequest) -> web.Response:
     query = validate(PageQuery, dict(request.query))
-    files = await request[SERVICES].files.list(request[CALLER].tenant)
+    files = await request.services.files.list(request.caller.tenant)
     ids = [file.id for file in files]
     start = ids.index(query.after) + 1 if query.after in ids else 0
     page = files[start : start + query.limit]
@@ -167,11 +167,11 @@ async def listing(request: web.Request) -> web.Response:
     return json_response({"object": "list", "data": [file_body(file) for file in page], "has_more": more})
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: GatewayRequest) -> web.Response:
     file_id = request.match_info["file_id"]
     if await _output_of(request, file_id) is not None:
         raise BadRequest("A batch's output goes with the batch; it takes no room of its own.")
-    await request[SERVICES].files.delete(request[CALLER].tenant, file_id)
+    await request.services.files.delete(request.caller.tenant, file_id)
     return json_response({"id": file_id, "object": "file", "deleted": True})
 
 

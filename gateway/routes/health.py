@@ -12,8 +12,9 @@ from aiohttp import web
 
 from gateway.answers import json_response
 from gateway.metrics_page import render
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import SERVICES, VERSION, Services
+from gateway.services import VERSION, Services
 from shared import egress
 from shared.errors import ArrieroError, RouteNotFound
 from shared.services.settings import NO_OLLAMA, OLLAMA
@@ -31,9 +32,9 @@ def _uptime_s(services: Services) -> float:
     return round(time.time() - services.started_at, 3)
 
 
-async def live(request: web.Request) -> web.Response:
+async def live(request: GatewayRequest) -> web.Response:
     """Touches nothing but this process: a probe must not restart it for someone else's outage."""
-    services = request[SERVICES]
+    services = request.services
     return json_response({"status": "alive", "timestamp": _now(), "uptime": _uptime_s(services)})
 
 
@@ -61,9 +62,9 @@ async def parts_of(services: Services) -> tuple[dict[str, str], str]:
     return parts, durability
 
 
-async def ready(request: web.Request) -> web.Response:
+async def ready(request: GatewayRequest) -> web.Response:
     """Ready means: can take jobs. Without model hosts jobs wait, so that is only `degraded`."""
-    services = request[SERVICES]
+    services = request.services
     parts, durability = await parts_of(services)
     takes_jobs = parts["redis"] == UP and not services.draining and services.keys.known
     if services.draining:
@@ -76,8 +77,8 @@ async def ready(request: web.Request) -> web.Response:
     return json_response(body, 200 if takes_jobs else 503)
 
 
-async def overall(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def overall(request: GatewayRequest) -> web.Response:
+    services = request.services
     parts, durability = await parts_of(services)
     broken = parts["redis"] != UP
     status = DOWN if broken else UP if all(state == UP for state in parts.values()) else "degraded"
@@ -92,9 +93,9 @@ async def overall(request: web.Request) -> web.Response:
     return json_response(body, 503 if broken else 200)
 
 
-async def ollama(request: web.Request) -> web.Response:
+async def ollama(request: GatewayRequest) -> web.Response:
     """A plain GET on each model host. 200 when one of them answers."""
-    settings = request[SERVICES].settings
+    settings = request.services.settings
     urls, shown = settings.ollama_hosts, settings.shown_model_hosts
     timeout = aiohttp.ClientTimeout(total=settings.healthcheck_timeout)
     connector = aiohttp.TCPConnector(socket_factory=egress.open_socket)
@@ -127,8 +128,8 @@ async def _probe(session: aiohttp.ClientSession, url: str) -> str | None:
         return type(error).__name__
 
 
-async def metrics(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def metrics(request: GatewayRequest) -> web.Response:
+    services = request.services
     if not services.settings.metrics_enabled:
         raise RouteNotFound(METRICS_OFF)
     page = await render(services.metrics, services.queue)

@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from gateway.answers import render_job
-from gateway.services import JOB_HEADERS, Services
+from gateway.request import GatewayRequest
+from gateway.services import Services
 from gateway.sse import EventStream
 from shared.errors import ArrieroError, BadRequest, JobLost, JobNotFound
 from shared.wire.canonical import Delta
@@ -81,13 +82,13 @@ class EventCursor:
         return chunk
 
 
-async def job_events(request: web.Request, services: Services, job_id: str) -> web.StreamResponse:
+async def job_events(request: GatewayRequest, services: Services, job_id: str) -> web.StreamResponse:
     """Serve the stream until the job's end. The client going away does not touch the job."""
     after = after_id(request.headers.get("Last-Event-ID"))
     subscription = await services.replies.attach(job_id, "" if after == START else f"{after[0]}-{after[1]}")
     if subscription is None:
         raise JobNotFound()
-    request[JOB_HEADERS] = {"x-arriero-job-id": job_id}
+    request.job_headers = {"x-arriero-job-id": job_id}
     out = EventStream(request)
     cursor = EventCursor(after)
     loop = asyncio.get_running_loop()

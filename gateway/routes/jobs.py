@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import request_options
 from gateway.answers import body_of, json_response, render_job
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.job_events import job_events
-from gateway.services import CALLER, SERVICES, Services
+from gateway.services import Services
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, State
 from shared.wire.openai import validate
@@ -43,23 +44,23 @@ class JobListQuery(BaseModel):
     limit: int = Field(20, ge=1, le=MAX_PAGE, description="Most jobs on a page.")
 
 
-async def own_job(request: web.Request, services: Services) -> JobRecord:
+async def own_job(request: GatewayRequest, services: Services) -> JobRecord:
     """The job in the path, if it is the caller's. Raises JobNotFound, alike for another tenant's and for none."""
     record = await services.queue.get(job_id_of(request))
-    if record is None or record.tenant != request[CALLER].tenant:
+    if record is None or record.tenant != request.caller.tenant:
         raise JobNotFound()
     return record
 
 
-def job_id_of(request: web.Request) -> str:
+def job_id_of(request: GatewayRequest) -> str:
     job_id: str = request.match_info["job_id"]
     if len(job_id) > 64 or not job_id.isascii() or not job_id.replace("_", "").isalnum():
         raise JobNotFound()
     return job_id
 
 
-async def show(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def show(request: GatewayRequest) -> web.Response:
+    services = request.services
     query = validate(JobQuery, dict(request.query))
     record = await own_job(request, services)
     if query.wait and not record.state.is_terminal and await _ends_within(services, record.id, query.wait):
@@ -75,11 +76,11 @@ async def _ends_within(services: Services, job_id: str, seconds: float) -> bool:
         return await subscription.ended(seconds) is not None
 
 
-async def list_jobs(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def list_jobs(request: GatewayRequest) -> web.Response:
+    services = request.services
     query = validate(JobListQuery, dict(request.query))
     page = await services.queue.list(
-        request[CALLER].tenant, state=query.status, model=query.model, cursor=query.cursor, limit=query.limit
+        request.caller.tenant, state=query.status, model=query.model, cursor=query.cursor, limit=query.limit
     )
     unfinished = [record.id for record in page.jobs if record.state in (State.QUEUED, State.RUNNING)]
     standings = await services.queue.standings(unfinished)
@@ -95,8 +96,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     )
 
 
-async def cancel(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def cancel(request: GatewayRequest) -> web.Response:
+    services = request.services
     record = await own_job(request, services)
     if not record.state.is_terminal:
         await services.queue.cancel(record.id)
@@ -104,8 +105,8 @@ async def cancel(request: web.Request) -> web.Response:
     return json_response(await render_job(services, record))
 
 
-async def events(request: web.Request) -> web.StreamResponse:
-    services = request[SERVICES]
+async def events(request: GatewayRequest) -> web.StreamResponse:
+    services = request.services
     record = await own_job(request, services)
     return await job_events(request, services, record.id)
 

@@ -7,9 +7,10 @@ from typing import Any
 from aiohttp import web
 
 from gateway.answers import json_response
+from gateway.request import GatewayRequest
 from gateway.route_table import Handler, Role, Route
 from gateway.routes.llm_answers import capabilities_body, llm_model_body
-from gateway.services import SERVICES, Services
+from gateway.services import Services
 from shared.services.config import ServiceConfig
 
 _ANSWERS = {True: "alive", False: "silent"}
@@ -26,12 +27,12 @@ def _service_body(services: Services, service: ServiceConfig) -> dict[str, Any]:
     }
 
 
-def _named(request: web.Request) -> ServiceConfig:
-    return request[SERVICES].models.service(request.match_info["service"])
+def _named(request: GatewayRequest) -> ServiceConfig:
+    return request.services.models.service(request.match_info["service"])
 
 
-async def list_services(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def list_services(request: GatewayRequest) -> web.Response:
+    services = request.services
     registry = services.registry
     return json_response(
         {
@@ -42,24 +43,24 @@ async def list_services(request: web.Request) -> web.Response:
     )
 
 
-async def one_service(request: web.Request) -> web.Response:
-    return json_response(_service_body(request[SERVICES], _named(request)))
+async def one_service(request: GatewayRequest) -> web.Response:
+    return json_response(_service_body(request.services, _named(request)))
 
 
-async def service_models(request: web.Request) -> web.Response:
-    records = await request[SERVICES].models.of(_named(request).name)
+async def service_models(request: GatewayRequest) -> web.Response:
+    records = await request.services.models.of(_named(request).name)
     return json_response({"models": [llm_model_body(record) for record in records]})
 
 
-async def service_model(request: web.Request) -> web.Response:
-    record = await request[SERVICES].models.one(_named(request).name, request.match_info["model"])
+async def service_model(request: GatewayRequest) -> web.Response:
+    record = await request.services.models.one(_named(request).name, request.match_info["model"])
     return json_response(llm_model_body(record))
 
 
-async def ping(request: web.Request) -> web.Response:
+async def ping(request: GatewayRequest) -> web.Response:
     """200 when one of its machines answers, else 503."""
     service = _named(request)
-    health = await request[SERVICES].health.check(service)
+    health = await request.services.health.check(service)
     hosts = [
         {"host": host.host, "status": _ANSWERS[host.is_up], "seconds": host.latency_s, "error": host.error or None}
         for host in health.hosts
@@ -68,19 +69,19 @@ async def ping(request: web.Request) -> web.Response:
     return json_response(body, 200 if health.is_up else 503)
 
 
-async def capabilities(request: web.Request) -> web.Response:
+async def capabilities(request: GatewayRequest) -> web.Response:
     service = _named(request)
-    found = request[SERVICES].models.capabilities(service)
+    found = request.services.models.capabilities(service)
     return json_response({"service": service.name, "capabilities": capabilities_body(found)})
 
 
-async def all_models(request: web.Request) -> web.Response:
-    records = await request[SERVICES].models.all()
+async def all_models(request: GatewayRequest) -> web.Response:
+    records = await request.services.models.all()
     return json_response({"models": [llm_model_body(record) for record in records]})
 
 
-async def any_model(request: web.Request) -> web.Response:
-    return json_response(llm_model_body(await request[SERVICES].models.find(request.match_info["model"])))
+async def any_model(request: GatewayRequest) -> web.Response:
+    return json_response(llm_model_body(await request.services.models.find(request.match_info["model"])))
 
 
 def _reading(path: str, handler: Handler, summary: str, answer: str, description: str = "") -> Route:

@@ -6,12 +6,12 @@ import asyncio
 
 from aiohttp import web
 
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.job_events import frame
 from gateway.routes.model_job_bodies import model_job_body
 from gateway.routes.model_jobs import JOB_PATH, job_id_of
 from gateway.service_models import MANAGED
-from gateway.services import SERVICES
 from gateway.sse import EventStream
 from shared.errors import ArrieroError
 from shared.operations.orders import Operation, Orders
@@ -20,9 +20,9 @@ LOOK_S = 1.0
 """The longest that news can take which fell between two looks."""
 
 
-async def events(request: web.Request) -> web.StreamResponse:
+async def events(request: GatewayRequest) -> web.StreamResponse:
     """Each event holds the whole job, so that whoever comes back later has missed nothing."""
-    services, job_id = request[SERVICES], job_id_of(request)
+    services, job_id = request.services, job_id_of(request)
     job = await services.orders.get(job_id)
     out = EventStream(request)
     try:

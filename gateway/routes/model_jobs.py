@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.answers import json_response
 from gateway.body import read_json
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.model_job_bodies import (
     OPERATIONS,
@@ -20,7 +21,7 @@ from gateway.routes.model_job_bodies import (
 )
 from gateway.routing_errors import ServiceNotConfigured
 from gateway.service_models import MANAGED
-from gateway.services import CALLER, REQUEST_ID, SERVICES, Services
+from gateway.services import Services
 from shared.errors import ArrieroError, BackendUnreachable, BadRequest, ModelNotFound, OperationNotFound
 from shared.jobs import State
 from shared.model_names import same
@@ -44,9 +45,9 @@ class NotRetryable(ArrieroError):
     code, kind, http_status = "job_not_retryable", "invalid_request_error", 409
 
 
-async def submit(request: web.Request) -> web.Response:
+async def submit(request: GatewayRequest) -> web.Response:
     wanted = validate(ModelJobBody, await read_json(request))
-    services = request[SERVICES]
+    services = request.services
     order = order_of(services, wanted.type, wanted.params)
     if wanted.type not in _BRINGS:
         await _check_there(services, order)
@@ -75,11 +76,11 @@ def order_of(services: Services, job_type: JobType, params: ModelJobParams) -> M
     return ModelOperation(op=OPERATIONS[job_type], model=name.model, host=params.host, file=params.file)
 
 
-async def _place(request: web.Request, order: ModelOperation) -> Operation:
-    caller = request[CALLER]
+async def _place(request: GatewayRequest, order: ModelOperation) -> Operation:
+    caller = request.caller
     by = f"{caller.tenant}/{caller.key_id}" if caller.key_id else caller.tenant
     try:
-        operation = await request[SERVICES].orders.place(order, by=by, request_id=request[REQUEST_ID])
+        operation = await request.services.orders.place(order, by=by, request_id=request.request_id)
     except BadRequest as error:
         names = {"model": "model_name"}
         raise BadRequest(error.message, param=f"params.{names.get(error.param or '', error.param)}") from None
@@ -101,26 +102,26 @@ async def _check_there(services: Services, order: ModelOperation) -> None:
             raise
 
 
-async def list_jobs(request: web.Request) -> web.Response:
+async def list_jobs(request: GatewayRequest) -> web.Response:
     query = validate(ModelJobListQuery, dict(request.query))
-    operations = await request[SERVICES].orders.list(query.limit)
+    operations = await request.services.orders.list(query.limit)
     return json_response({"object": "list", "data": [model_job_body(one, MANAGED) for one in operations]})
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: GatewayRequest) -> web.Response:
     query = validate(ModelJobQuery, dict(request.query))
-    operation = await request[SERVICES].orders.wait(job_id_of(request), query.wait)
+    operation = await request.services.orders.wait(job_id_of(request), query.wait)
     return json_response(model_job_body(operation, MANAGED))
 
 
-async def cancel(request: web.Request) -> web.Response:
-    operation = await request[SERVICES].orders.cancel(job_id_of(request))
+async def cancel(request: GatewayRequest) -> web.Response:
+    operation = await request.services.orders.cancel(job_id_of(request))
     return json_response(model_job_body(operation, MANAGED))
 
 
-async def retry(request: web.Request) -> web.Response:
+async def retry(request: GatewayRequest) -> web.Response:
     """The same again, as a new job."""
-    ended = await request[SERVICES].orders.get(job_id_of(request))
+    ended = await request.services.orders.get(job_id_of(request))
     state = ended.record.state
     if not state.is_terminal or state is State.SUCCEEDED:
         raise NotRetryable(f"The job is {state.value}; only one that failed, expired or was cancelled can run again.")
@@ -129,7 +130,7 @@ async def retry(request: web.Request) -> web.Response:
     return _accepted(await _place(request, order))
 
 
-def job_id_of(request: web.Request) -> str:
+def job_id_of(request: GatewayRequest) -> str:
     """Raises OperationNotFound for what is no id."""
     job_id = request.match_info["model_job_id"]
     if not _ID.fullmatch(job_id):

@@ -12,8 +12,8 @@ from gateway.answers import json_response
 from gateway.body import read_json
 from gateway.inference import Face, answered, as_job, submitted
 from gateway.ndjson import OllamaStream
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import SERVICES, STARTED_AT
 from shared.errors import Forbidden
 from shared.jobs import Kind
 from shared.wire.canonical import EmbeddingAnswer
@@ -39,13 +39,13 @@ EMBED = Face(Kind.EMBEDDING, OllamaEmbedBody, to_embedding)
 EMBEDDINGS = Face(Kind.EMBEDDING, OllamaEmbeddingsBody, to_one_embedding)
 
 
-async def infer(request: web.Request, face: Face) -> web.StreamResponse:
+async def infer(request: GatewayRequest, face: Face) -> web.StreamResponse:
     """The whole of an inference route.
 
     A request without any text, to Ollama an order to load the model, is a job like every other: its answer comes once
     a host has the model in memory.
     """
-    services = request[SERVICES]
+    services = request.services
     data = await read_json(request, any_type=True)
     body: Any = validate(face.body, data)
     if isinstance(body, OllamaTextBody) and body.stream is None:
@@ -65,25 +65,25 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
         return json_response(embed_body(rendering, answer) if face is EMBED else one_embedding_body(answer))
 
 
-def _rendering(request: web.Request, face: Face, body: OllamaBody, model: str) -> Rendering:
-    waited_s = time.monotonic() - request[STARTED_AT]
+def _rendering(request: GatewayRequest, face: Face, body: OllamaBody, model: str) -> Rendering:
+    waited_s = time.monotonic() - request.started_at
     only_loads = isinstance(body, OllamaTextBody) and body.only_loads
     return Rendering(kind=face.kind, model=model, began=time.time() - waited_s, only_loads=only_loads)
 
 
-async def chat(request: web.Request) -> web.StreamResponse:
+async def chat(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, CHAT)
 
 
-async def generate(request: web.Request) -> web.StreamResponse:
+async def generate(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, GENERATE)
 
 
-async def embed(request: web.Request) -> web.StreamResponse:
+async def embed(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, EMBED)
 
 
-async def embeddings(request: web.Request) -> web.StreamResponse:
+async def embeddings(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, EMBEDDINGS)
 
 

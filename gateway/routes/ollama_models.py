@@ -9,8 +9,8 @@ from aiohttp import web
 from gateway.answers import json_response
 from gateway.body import read_json
 from gateway.catalogue import canonical_name
+from gateway.request import GatewayRequest
 from gateway.route_table import Handler, Role, Route
-from gateway.services import SERVICES
 from shared.backends.base import LoadedModel, ModelInfo
 from shared.backends.ollama_models import ModelDetails
 from shared.errors import BadRequest, Forbidden
@@ -76,14 +76,14 @@ def shown(details: ModelDetails) -> dict[str, Any]:
     }
 
 
-async def tags(request: web.Request) -> web.Response:
-    installed = await request[SERVICES].catalogue.installed()
+async def tags(request: GatewayRequest) -> web.Response:
+    installed = await request.services.catalogue.installed()
     newest_first = sorted(installed.values(), key=lambda info: info.modified_at, reverse=True)
     return json_response({"models": [listed(info) for info in newest_first]})
 
 
-async def ps(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def ps(request: GatewayRequest) -> web.Response:
+    services = request.services
     loaded = await services.hosts.loaded()
     installed = (await services.catalogue.listing()).models
     return json_response(
@@ -96,8 +96,8 @@ async def ps(request: web.Request) -> web.Response:
     )
 
 
-async def show(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def show(request: GatewayRequest) -> web.Response:
+    services = request.services
     body = validate(OllamaShowBody, await read_json(request, any_type=True))
     name = body.model or body.name
     if name is None:
@@ -106,11 +106,11 @@ async def show(request: web.Request) -> web.Response:
     return json_response(shown(await services.hosts.details(name)))
 
 
-async def version(request: web.Request) -> web.Response:
-    return json_response({"version": await request[SERVICES].hosts.version()})
+async def version(request: GatewayRequest) -> web.Response:
+    return json_response({"version": await request.services.hosts.version()})
 
 
-async def root(request: web.Request) -> web.Response:
+async def root(request: GatewayRequest) -> web.Response:
     """What the `ollama` command asks for before anything else."""
     return web.Response(text="Arriero is running")
 
@@ -118,7 +118,7 @@ async def root(request: web.Request) -> web.Response:
 def left_to_operators(remedy: str) -> Handler:
     """A handler that refuses, and says who does it how."""
 
-    async def refuse(request: web.Request) -> web.Response:
+    async def refuse(request: GatewayRequest) -> web.Response:
         raise Forbidden(f"This gateway leaves that to operators: {remedy}.")
 
     return refuse

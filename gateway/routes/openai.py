@@ -14,9 +14,9 @@ from gateway.answers import accepted_job, json_response
 from gateway.body import read_plain_or_json
 from gateway.catalogue import canonical_name, not_found
 from gateway.inference import Face, Ticket, answered, as_job, enqueue, submitted
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routing_inputs import NamedBeside, Wish
-from gateway.services import SERVICES
 from gateway.streaming import OpenAIStream
 from shared.backends.base import ModelInfo
 from shared.jobs import Kind
@@ -56,9 +56,9 @@ COMPLETION = Face(Kind.COMPLETION, CompletionBody, to_completion, _wish)
 EMBEDDING = Face(Kind.EMBEDDING, EmbeddingBody, to_embedding, _wish)
 
 
-async def infer(request: web.Request, face: Face) -> web.StreamResponse:
+async def infer(request: GatewayRequest, face: Face) -> web.StreamResponse:
     """The whole of an inference route: read, check, enqueue, then answer at once, as one body or as a stream."""
-    services = request[SERVICES]
+    services = request.services
     plain, data = await read_plain_or_json(request, face.plain)
     body: Any = validate(face.body, data) if plain is None else plain
     job, keyed = await as_job(request, face, body, data)
@@ -74,7 +74,7 @@ async def infer(request: web.Request, face: Face) -> web.StreamResponse:
         return await _whole(request, ticket, body)
 
 
-async def _whole(request: web.Request, ticket: Ticket, body: Body) -> web.Response:
+async def _whole(request: GatewayRequest, ticket: Ticket, body: Body) -> web.Response:
     answer = await answered(request, ticket)
     rendering = _rendering(ticket)
     if isinstance(answer, EmbeddingAnswer):
@@ -90,15 +90,15 @@ def _rendering(ticket: Ticket) -> Rendering:
     return Rendering.for_job(ticket.job.kind, ticket.job.id, int(time.time()), ticket.job.shown_model)
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
+async def chat_completions(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, CHAT)
 
 
-async def completions(request: web.Request) -> web.StreamResponse:
+async def completions(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, COMPLETION)
 
 
-async def embeddings(request: web.Request) -> web.StreamResponse:
+async def embeddings(request: GatewayRequest) -> web.StreamResponse:
     return await infer(request, EMBEDDING)
 
 
@@ -117,16 +117,16 @@ def unix_seconds(moment: str) -> int:
         return 0
 
 
-async def models(request: web.Request) -> web.Response:
+async def models(request: GatewayRequest) -> web.Response:
     """The default service's models under their own names, the others' as `service~model`."""
-    services = request[SERVICES]
+    services = request.services
     installed = await services.catalogue.installed()
     listed = sorted(installed.values(), key=lambda info: info.name)
     return json_response({"object": "list", "data": [model_object(info, services.registry) for info in listed]})
 
 
-async def model(request: web.Request) -> web.Response:
-    services, asked = request[SERVICES], request.match_info["model"]
+async def model(request: GatewayRequest) -> web.Response:
+    services, asked = request.services, request.match_info["model"]
     registry = services.registry
     name = parse(asked, registry, registry.default_service)
     installed = await services.catalogue.installed()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.answers import json_response
 from gateway.body import read_json
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.openai import unix_seconds
 from gateway.routes.provider_bodies import (
@@ -18,7 +19,7 @@ from gateway.routes.provider_bodies import (
     provider_model_body,
     use_body,
 )
-from gateway.services import CALLER, SERVICES, Services
+from gateway.services import Services
 from shared.queue.client import ANSWER_WITHIN_S
 from shared.queue.connection import within
 from shared.services.config import ServiceConfig
@@ -74,19 +75,19 @@ async def _list(services: Services) -> web.Response:
     return json_response({"object": "list", "default": services.registry.default_service, "data": found})
 
 
-async def list_providers(request: web.Request) -> web.Response:
-    return await _list(request[SERVICES])
+async def list_providers(request: GatewayRequest) -> web.Response:
+    return await _list(request.services)
 
 
-async def health_check(request: web.Request) -> web.Response:
+async def health_check(request: GatewayRequest) -> web.Response:
     """Asks every one now, all at once."""
-    services = request[SERVICES]
+    services = request.services
     await services.health.check_all()
     return await _list(services)
 
 
-async def one_provider(request: web.Request) -> web.Response:
-    services, name = request[SERVICES], request.match_info["provider"]
+async def one_provider(request: GatewayRequest) -> web.Response:
+    services, name = request.services, request.match_info["provider"]
     for off in services.registry.off:
         if off.name == name:
             return json_response(_off(services, off))
@@ -98,14 +99,14 @@ async def _one(services: Services, service: ServiceConfig, status: int = 200) ->
     return json_response(_in_force(services, service, uses[service.name]), status)
 
 
-async def provider_models(request: web.Request) -> web.Response:
-    records = await request[SERVICES].models.of(request.match_info["provider"])
+async def provider_models(request: GatewayRequest) -> web.Response:
+    records = await request.services.models.of(request.match_info["provider"])
     found = [provider_model_body(record, unix_seconds(record.modified_at)) for record in records]
     return json_response({"object": "list", "data": found})
 
 
-async def register(request: web.Request) -> web.Response:
-    services, caller = request[SERVICES], request[CALLER]
+async def register(request: GatewayRequest) -> web.Response:
+    services, caller = request.services, request.caller
     wanted = validate(ProviderBody, await read_json(request))
     service = await services.registrations.register(wanted.said)
     log.warning("admin.service_registered", upstream=service.name, api_format=service.api_format, key_id=caller.key_id)
@@ -116,16 +117,16 @@ async def register(request: web.Request) -> web.Response:
     return response
 
 
-async def unregister(request: web.Request) -> web.Response:
-    services, caller, name = request[SERVICES], request[CALLER], request.match_info["provider"]
+async def unregister(request: GatewayRequest) -> web.Response:
+    services, caller, name = request.services, request.caller, request.match_info["provider"]
     if not await services.registrations.unregister(name):
         services.models.service(name)  # says what there is
     log.warning("admin.service_removed", upstream=name[:64], key_id=caller.key_id)
     return json_response({"id": name, "object": "provider.removed", "removed": True})
 
 
-async def set_default(request: web.Request) -> web.Response:
-    services, caller = request[SERVICES], request[CALLER]
+async def set_default(request: GatewayRequest) -> web.Response:
+    services, caller = request.services, request.caller
     wanted = validate(DefaultProviderBody, await read_json(request))
     await services.registrations.set_default(wanted.name)
     registry = services.registry

@@ -13,10 +13,10 @@ from gateway.body import read_json
 from gateway.classifier import Task
 from gateway.inference import as_ask
 from gateway.openapi_answers import Answer, ModelAtService
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.submission import JobBody, checked
 from gateway.routing import MEANINGS, Reason
-from gateway.services import SERVICES
 from shared.wire.openai_render import route_body
 
 
@@ -30,8 +30,8 @@ class Decision(Answer):
     task: Annotated[Task | None, Field(description="What the model `auto` would take it for; null for embeddings.")]
 
 
-async def explain(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def explain(request: GatewayRequest) -> web.Response:
+    services = request.services
     _, face, body = checked(await read_json(request), services.settings.prompt_templates)
     canonical = face.to_canonical(body)
     ask = as_ask(request, canonical, face.wish(body))

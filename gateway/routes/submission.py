@@ -15,9 +15,9 @@ from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json, read_plain_or_json
 from gateway.inference import Face, cost_of, count, enqueue, routed
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
-from gateway.services import CALLER, REQUEST_ID, SERVICES
 from gateway.templates import MOST_VARIABLES, NAME_PATTERN, render
 from shared.errors import ArrieroError, BadRequest, NotFound, Overloaded
 from shared.jobs import Kind, NewJob, Priority
@@ -174,9 +174,9 @@ def checked(data: object, templates: Mapping[str, str]) -> tuple[Submission, Fac
         raise _at("request", error) from None
 
 
-async def new_job(request: web.Request, data: object, key: str | None) -> NewJob:
+async def new_job(request: GatewayRequest, data: object, key: str | None) -> NewJob:
     """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
-    wanted, face, body = checked(data, request[SERVICES].settings.prompt_templates)
+    wanted, face, body = checked(data, request.services.settings.prompt_templates)
     job = await _job(request, wanted, face, body)
     if key is not None:
         job.id = request_options.idempotent_job_id(job.tenant, key)
@@ -184,9 +184,9 @@ async def new_job(request: web.Request, data: object, key: str | None) -> NewJob
     return job
 
 
-async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Face, body: Any) -> NewJob:
+async def _job(request: GatewayRequest, wanted: Submission | PlainChatJob, face: Face, body: Any) -> NewJob:
     """The job of a checked description, with `body` for its request. Raises BadRequest and what `routed` raises."""
-    services, headers = request[SERVICES], request.headers
+    services, headers = request.services, request.headers
     canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         headers, services.settings.request_timeout, silent=False
@@ -197,7 +197,7 @@ async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Fa
         request=canonical,
         route=route,
         local_only=route.local_only,
-        tenant=request[CALLER].tenant,
+        tenant=request.caller.tenant,
         priority=Priority(wanted.priority),
         cost=cost_of(services, face.kind, canonical.model, canonical),
         # The queue counts from acceptance.
@@ -206,7 +206,7 @@ async def _job(request: web.Request, wanted: Submission | PlainChatJob, face: Fa
         retention_s=services.settings.result_ttl,
         keep_events=face.kind is not Kind.EMBEDDING,
         restartable=True,
-        request_id=request[REQUEST_ID],
+        request_id=request.request_id,
         metadata=wanted.metadata,
         no_store=request_options.wants_no_copy(headers),
     )
@@ -217,8 +217,8 @@ def _at(place: str, error: ErrorT) -> ErrorT:
     return type(error)(error.message, param=f"{place}.{error.param}" if error.param else place)
 
 
-async def submit(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def submit(request: GatewayRequest) -> web.Response:
+    services = request.services
     plain, data = await read_plain_or_json(request, _plain_jobs)
     if plain is not None:
         job = await _job(request, plain, CHAT, plain.request)
@@ -227,9 +227,9 @@ async def submit(request: web.Request) -> web.Response:
     return await accepted_job(services, job, await enqueue(services, job))
 
 
-async def submit_batch(request: web.Request) -> web.Response:
+async def submit_batch(request: GatewayRequest) -> web.Response:
     """All descriptions are checked before any job exists; the queue may then still refuse some of them."""
-    services = request[SERVICES]
+    services = request.services
     batch = validate(Batch, await read_json(request))
     key = request_options.idempotency_key(request.headers)
     jobs = []
@@ -247,7 +247,7 @@ async def submit_batch(request: web.Request) -> web.Response:
     if len(refused) == len(jobs):
         raise refused[0]
     rows: Sequence[Mapping[str, Any]] = [
-        {"object": "job.refused", **error_body(outcome.record(), request[REQUEST_ID])}
+        {"object": "job.refused", **error_body(outcome.record(), request.request_id)}
         if isinstance(outcome, ArrieroError)
         else await job_of(services, job, outcome)
         for job, outcome in zip(jobs, outcomes, strict=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.answers import json_response
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
-from gateway.services import SERVICES
 from gateway.templates import variables_of
 
 
-async def templates(request: web.Request) -> web.Response:
-    known = sorted(request[SERVICES].settings.prompt_templates.items())
+async def templates(request: GatewayRequest) -> web.Response:
+    known = sorted(request.services.settings.prompt_templates.items())
     return json_response({"templates": [{"name": name, "variables": variables_of(text)} for name, text in known]})
 
 

@@ -8,10 +8,11 @@ from aiohttp import web
 
 from gateway.answers import json_response
 from gateway.catalogue import nobody_answers
+from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.direct import counted
 from gateway.routes.health import UP, parts_of
-from gateway.services import SERVICES, Services
+from gateway.services import Services
 from gateway.worker_types import WorkerType, find, worker_types
 from shared.services.settings import OLLAMA
 
@@ -45,12 +46,12 @@ def _reason(services: Services, kind: WorkerType, trouble: str) -> str:
     return "no model host answers: GET /health/ollama says why" if kind.service == OLLAMA else "the service is silent"
 
 
-async def types(request: web.Request) -> web.Response:
-    return json_response({"worker_types": [kind_body(kind) for kind in _kinds(request[SERVICES])]})
+async def types(request: GatewayRequest) -> web.Response:
+    return json_response({"worker_types": [kind_body(kind) for kind in _kinds(request.services)]})
 
 
-async def workers(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def workers(request: GatewayRequest) -> web.Response:
+    services = request.services
     await services.catalogue.listing(wait=True)
     trouble = await _trouble(services)
     usable, unusable = [], []
@@ -64,8 +65,8 @@ async def workers(request: web.Request) -> web.Response:
     return json_response({"workers": usable, "unavailable": unusable})
 
 
-async def models(request: web.Request) -> web.Response:
-    services = request[SERVICES]
+async def models(request: GatewayRequest) -> web.Response:
+    services = request.services
     kind = find(request.match_info["worker_type"], _kinds(services))
     await services.catalogue.listing(wait=True)
     listing = services.catalogue.listing_of(kind.service)
