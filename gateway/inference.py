@@ -248,7 +248,7 @@ def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> 
         word = "duplicate" if outcome.duplicate else "accepted"
     else:
         word = "overloaded" if isinstance(outcome, Overloaded) else "refused"
-    services.meter.enqueued(job.kind, job.priority, word)
+    services.metrics.jobs.counts[job.kind, job.priority, word] += 1
 
 
 def note_end(

@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from shared.jobs import Kind, Priority
 from shared.queue.stats import QueueStats
 from shared.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
+from shared.telemetry.tallies import Tally, Timings
 
+OUTCOMES = ("accepted", "duplicate", "overloaded", "refused")
+"""What becomes of a job at the door."""
 EVENTS = (
     *("accepted", "refused", "claimed", "retried", "released", "crashed", "stale_writes", "replayed"),
     *("succeeded", "dead_lettered", "cancelled", "expired", "purged", "trimmed"),
@@ -89,14 +94,14 @@ class GatewayMetrics(Metrics):
         r = self.registry
         self.uptime = Gauge("arriero_gateway_uptime_seconds", "Seconds since the gateway started.", registry=r)
         self.uptime.set_function(lambda: time.time() - self.started_at)
-        self.requests = Counter(
-            "arriero_gateway_requests_total", "HTTP requests answered.", ["route", "method", "status"], registry=r
+        self.requests = Tally(
+            "arriero_gateway_requests", "HTTP requests answered.", ("route", "method", "status"), registry=r
         )
-        self.duration = Histogram(
+        self.duration = Timings(
             "arriero_gateway_request_duration_seconds",
             "Seconds from a request's head to the end of its answer.",
-            ["route"],
-            buckets=LATENCY_BUCKETS_S,
+            "route",
+            buckets_s=LATENCY_BUCKETS_S,
             registry=r,
         )
         self.in_flight = Gauge("arriero_gateway_requests_in_flight", "HTTP requests being answered.", registry=r)
@@ -108,14 +113,15 @@ class GatewayMetrics(Metrics):
             "arriero_gateway_heads_timed_out_total", "Connections closed at HEADER_TIMEOUT.", registry=r
         )
         self.streams = Gauge("arriero_gateway_streams_open", "Event streams being served.", registry=r)
-        self.jobs = Counter(
-            "arriero_gateway_jobs_total", "Jobs handed to the queue.", ["kind", "priority", "outcome"], registry=r
-        )
-        self.routes = Counter(
-            "arriero_routes_total",
-            "Requests routed, by the first service to try and why.",
-            ["service", "reason"],
+        self.jobs = Tally(
+            "arriero_gateway_jobs",
+            "Jobs handed to the queue.",
+            ("kind", "priority", "outcome"),
+            known=product(Kind, Priority, OUTCOMES),
             registry=r,
+        )
+        self.routes = Tally(
+            "arriero_routes", "Requests routed, by the first service to try and why.", ("service", "reason"), registry=r
         )
         self.first_chunk = Histogram(
             "arriero_gateway_first_chunk_seconds",

@@ -113,7 +113,7 @@ class FrontMiddleware:
     async def __call__(self, request: GatewayRequest, handler: Handler) -> web.StreamResponse:
         services = self._services
         bind_contextvars(request_id=request.request_id)
-        task = services.meter.began(request)
+        task = services.meter.began()
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
         try:
             try:
@@ -160,8 +160,7 @@ class FrontMiddleware:
             return response
         finally:
             seconds = _age_s(request)
-            services.meter.ended(task)
-            services.meter.answered(path, request.method if path != NO_ROUTE else "any", status, seconds)
+            services.meter.ended(task, path, request.method if path != NO_ROUTE else "any", status, seconds)
             if self._logs_requests:
                 self._log(request, path, status, seconds)
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from msgspec import structs
-from prometheus_client import Counter
 
 from gateway.catalogue import Catalogue
 from gateway.classifier import Task, facts_of, task_of
@@ -44,7 +43,6 @@ class Router:
         self._registry = registry
         self._catalogue = catalogue
         self._policy = policy
-        self._metrics = metrics
         self._loaded = loaded
         self._shows_qualified = shows_qualified
 
@@ -53,13 +51,12 @@ class Router:
         self._world = World({})
         # What was decided for a name in this world.
         self._kept: dict[Hashable, Route] = {}
-        # Finding a labelled child anew for every request costs more than counting it.
-        self._counters: dict[str, dict[str, Counter]] = {}
+        self._counts = metrics.routes.counts
 
     async def route(self, ask: Ask) -> Route:
         """The route of a request that is to become a job, counted. Raises what `decide` raises."""
         route = await self.explain(ask)
-        self._counters[route.candidates[0].service][route.reason].inc()
+        self._counts[route.candidates[0].service, route.reason] += 1
         return route
 
     async def explain(self, ask: Ask) -> Route:
@@ -134,11 +131,8 @@ class Router:
         return self._world
 
     def _place(self, service: ServiceConfig) -> Place:
-        if service.name not in self._counters:
-            # All are shown from the start: Prometheus sees no increase in a first value.
-            self._counters[service.name] = {
-                reason: self._metrics.routes.labels(service.name, reason) for reason in Reason
-            }
+        for reason in Reason:  # all are shown from the start: Prometheus sees no increase in a first value
+            self._counts[service.name, reason] += 0
         listing = self._catalogue.listing_of(service.name)
         tells = service.enable_discovery or bool(service.models)
         return Place(

@@ -7,8 +7,8 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from gateway.metrics import EVENTS, GatewayMetrics
-from gateway.metrics_page import OUTCOMES, RequestMeter, render
+from gateway.metrics import EVENTS, OUTCOMES, GatewayMetrics
+from gateway.metrics_page import render
 from shared.errors import QueueUnavailable
 from shared.queue.client import QueueClient
 from shared.queue.stats import QueueStats
@@ -25,7 +25,6 @@ def queue(answer: object) -> QueueClient:
 async def test_counters_begin_at_zero() -> None:
     """Prometheus sees no increase in a counter's first value, so each must be there before anything happens."""
     metrics = GatewayMetrics()
-    RequestMeter(metrics)
     page = (await render(metrics, queue([STATS]))).decode()
     for event in EVENTS:
         assert f'arriero_queue_events_total{{event="{event}"}} {9.0 if event == "accepted" else 0.0}\n' in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Metric
@@ -15,6 +15,7 @@ from monitor.rules import rules
 from monitor.sampler import COLLECTORS
 from monitor.settings import MonitorSettings
 from shared.telemetry.metrics import Metrics
+from shared.telemetry.tallies import Tally, Timings
 from shared.usage.figures import ModelUsage, OperationUsage
 from tests.monitor.snapshots import gpu, snapshot
 from worker.metrics import WorkerMetrics
@@ -69,7 +70,7 @@ def sample_names() -> set[str]:
 
 def labels() -> set[str]:
     """All names of labels that are declared."""
-    found = {name for _, metric in wrapped() for name in metric._labelnames}
+    found = {name for _, names in countable() for name in names}
     found |= {row.label for row in QUEUE_ROWS if row.label} | {name for row in ROWS for name in row.labels}
     for metrics in services().values():
         for family in metrics.registry.collect():
@@ -77,9 +78,11 @@ def labels() -> set[str]:
     return found
 
 
-def wrapped() -> Iterator[tuple[str, MetricWrapperBase]]:
-    """Service, and each metric that its code sets one by one, with the attribute's name in `__dict__`."""
+def countable() -> Iterator[tuple[str, Sequence[str]]]:
+    """Service and attribute of each metric that its code sets one by one, and the names of its labels."""
     for service, metrics in services().items():
         for attribute, metric in vars(metrics).items():
             if isinstance(metric, MetricWrapperBase):
-                yield f"{service}.{attribute}", metric
+                yield f"{service}.{attribute}", metric._labelnames
+            elif isinstance(metric, Tally | Timings):
+                yield f"{service}.{attribute}", metric.labels

@@ -12,7 +12,7 @@ from gateway.metrics import EVENTS
 from shared.jobs import MOVES, State
 from shared.telemetry.labels import OTHER, BoundedLabel
 from tests.house.requirements import ROOT
-from tests.infra.declared_metrics import PROCESS, Declared, declared, labels, sample_names, wrapped
+from tests.infra.declared_metrics import PROCESS, Declared, countable, declared, labels, sample_names
 from tests.infra.prometheus_files import recorded
 from worker.metrics import WorkerMetrics
 
@@ -80,7 +80,7 @@ def test_every_label_has_few_values_for_a_reason() -> None:
     assert labels() == CLOSED.keys()
 
 
-@pytest.mark.parametrize("place", [place for place, _ in wrapped()])
+@pytest.mark.parametrize("place", [place for place, _ in countable()])
 def test_a_metric_is_set_somewhere(place: str) -> None:
     service, attribute = place.split(".")
     sources = (path.read_text() for path in (ROOT / service).rglob("*.py"))
