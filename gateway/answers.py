@@ -19,7 +19,7 @@ from shared.wire.openai_render import job_body, to_json
 
 
 def json_response(body: dict[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:
-    return WholeAnswer(status=status, body=to_json(body), headers={"Content-Type": JSON, **headers})
+    return WholeAnswer(status, to_json(body), {"Content-Type": JSON, **headers})
 
 
 def job_path(job_id: str) -> str:
@@ -64,7 +64,7 @@ def body_of(record: JobRecord, outlook: Outlook | None) -> dict[str, Any]:
     """The job's body, with what it waits for."""
     if outlook is None:
         return job_body(record)
-    return job_body(record, position=outlook.position, expected_wait_seconds=outlook.wait_s, reason=outlook.reason)
+    return job_body(record, outlook.position, outlook.wait_s, outlook.reason)
 
 
 async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:

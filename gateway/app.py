@@ -53,7 +53,6 @@ from gateway.routes import (
 from gateway.routes.anthropic_answers import ANTHROPIC_ANSWERS
 from gateway.routes.dead_letter_answers import DEAD_LETTER_ANSWERS
 from gateway.routes.direct_bodies import DIRECT_ANSWERS, DirectChatBody, DirectGenerateBody
-from gateway.routes.docs import OPENAPI
 from gateway.routes.health_answers import HEALTH_ANSWERS
 from gateway.routes.llm_answers import LLM_ANSWERS
 from gateway.routes.model_job_bodies import MODEL_JOB_ANSWERS
@@ -137,7 +136,7 @@ def build_app(services: Services) -> web.Application:
     )
     description.narrow_headers(described, HEADER_PATTERNS)
     _narrow_prompts(described, services.settings.max_prompt_chars)
-    app[OPENAPI] = to_json(described)
+    services.openapi = to_json(described)
     return app
 
 
@@ -177,7 +176,7 @@ class Gateway:
         keys = KeyWatch(read_keys)
         await keys.start()
         self._stack.push_async_callback(keys.stop)
-        if keys.known and keys.count == 0 and not settings.on_loopback:
+        if keys.none_exist and not settings.on_loopback:
             raise ConfigFault(
                 f"GATEWAY_HOST: {settings.gateway_host} can be reached from other machines, and there is no API key. "
                 "Create one with `arriero keys create --tenant <name> --role inference`, or listen on 127.0.0.1."

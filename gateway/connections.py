@@ -8,14 +8,16 @@ the missing limits; it reads five of `web.RequestHandler`'s attributes, pinned b
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from gateway.dispatch import Dispatcher, RequestFactory
+from gateway.dispatch import Dispatcher
 from gateway.metrics import GatewayMetrics
+from gateway.request import GatewayRequest
 from gateway.services import Services
 from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
@@ -184,8 +186,8 @@ class GuardedRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         return GuardedServer(
-            Dispatcher(self.app, plain.request_handler),
-            request_factory=RequestFactory(self._services),
+            Dispatcher(self.app, self._services, plain.request_handler),
+            request_factory=functools.partial(GatewayRequest, self._services, asyncio.get_running_loop()),
             handler_cancellation=plain.handler_cancellation,
             limits=self._limits,
             metrics=self._services.metrics,

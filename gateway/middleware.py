@@ -46,7 +46,7 @@ def stamp(request: GatewayRequest, headers: CIMultiDict[str]) -> None:
     headers["x-request-id"] = request.request_id
     headers["openai-processing-ms"] = str(int(_age_s(request) * 1000))
     headers["Server"] = SERVER_NAME
-    if is_anthropic(request.path):
+    if is_anthropic(request.target[1]):
         headers["request-id"] = request.request_id
     if job_headers := request.job_headers:
         headers.update(job_headers)
@@ -74,9 +74,9 @@ def stopping(request: GatewayRequest) -> GatewayStopping:
     )
 
 
-def route_of(request: GatewayRequest, services: Services) -> Route:
-    """The declared route of a request. Raises RouteNotFound or MethodNotAllowed; a route nobody declared does not
-    exist.
+def route_of(request: GatewayRequest) -> Route:
+    """The declared route of a request that the router looked up. Raises RouteNotFound or MethodNotAllowed; a route
+    nobody declared does not exist.
     """
     matched = request.match_info
     if matched.http_exception is not None:
@@ -85,7 +85,7 @@ def route_of(request: GatewayRequest, services: Services) -> Route:
             request.job_headers = {"Allow": allowed}
             raise MethodNotAllowed(f"This path takes {allowed}, not {request.method[:20]}.")
         raise RouteNotFound()
-    route = services.routes.get(matched.route)
+    route = request.services.routes.get(matched.route)
     if route is None:
         raise RouteNotFound()
     return route
@@ -126,7 +126,7 @@ class FrontMiddleware:
                         allowed = web.Response(status=status, headers=asked)
                         stamp(request, allowed.headers)
                         return allowed
-                route = route_of(request, services)
+                route = request.route = request.route or route_of(request)
                 path = route.path
                 if route.role is not Role.PUBLIC:
                     caller = request.caller = await identify(

@@ -17,6 +17,7 @@ from shared.access import ANYONE, Caller
 from shared.envelope import accepted_request_id
 
 if TYPE_CHECKING:
+    from gateway.route_table import Route
     from gateway.services import Services
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -28,25 +29,29 @@ class GatewayRequest(web.Request):
     """
 
     ATTRS = web.Request.ATTRS | frozenset(
-        ("services", "started_at", "request_id", "caller", "cors_headers", "job_headers")
+        ("services", "target", "route", "started_at", "request_id", "caller", "cors_headers", "job_headers")
     )
 
     def __init__(
         self,
         services: Services,
+        loop: asyncio.AbstractEventLoop,
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: web.RequestHandler,
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         # Body sizes are enforced in gateway/body.py, before aiohttp would gather anything.
         super().__init__(message, payload, protocol, writer, task, loop, client_max_size=0)
         self.services = services
+        self.target = (message.method, message.path)
+        """Method and path with query, as they were sent."""
+        self.route: Route | None = None
+        """What its path is declared as, once that was looked up."""
         self.started_at = time.monotonic()
         """When the request's head was read, on the monotonic clock, seconds."""
-        self.request_id = accepted_request_id(self._headers.get("x-request-id"))
+        self.request_id = accepted_request_id(message.headers.get("x-request-id"))
         self.caller: Caller = ANYONE
         self.cors_headers = NO_HEADERS
         """What the answer tells a browser about pages of other origins."""

@@ -36,8 +36,8 @@ _FORMS = {
 
 
 def is_anthropic(path: str) -> bool:
-    """Whether the path is Anthropic's, served or not."""
-    return f"{path}/".startswith("/v1/messages/")
+    """Whether the path is Anthropic's, served or not; it may have a query."""
+    return path.startswith("/v1/messages") and path[12:13] in ("", "/", "?")
 
 
 def error_form(path: str) -> ErrorForm:

@@ -62,6 +62,8 @@ class Services:
     metrics: GatewayMetrics
     meter: RequestMeter
     routes: dict[web.AbstractRoute, Route] = field(default_factory=dict)
+    openapi: bytes = b""
+    """The description of all routes, as JSON."""
     started_at: float = field(default_factory=time.time)
     draining: bool = False
     """Stopping: no new connections, running requests may end."""

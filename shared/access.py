@@ -62,6 +62,8 @@ class KeyWatch:
     def __init__(self, read: Callable[[], Awaitable[list[ApiKey]]]) -> None:
         self._read = read
         self._ring: KeyRing | None = None
+        self.none_exist = False
+        """Whether it is known that there is no key at all."""
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -80,10 +82,6 @@ class KeyWatch:
         """Whether the set was ever read; until then nobody can be let in."""
         return self._ring is not None
 
-    @property
-    def count(self) -> int:
-        return 0 if self._ring is None else len(self._ring)
-
     async def refresh(self) -> None:
         """Read the keys, or wait for a reading that began after this call. Never raises: the old set stays then."""
         asked_at = time.monotonic()
@@ -95,6 +93,7 @@ class KeyWatch:
             try:
                 async with asyncio.timeout(READ_LIMIT_S):
                     self._ring = KeyRing(await self._read())
+                self.none_exist = not len(self._ring)
             except Exception as error:  # any failure of the store means the same here: keep what we have
                 log.warning("auth.keys_not_read", error=type(error).__name__)
 
@@ -132,9 +131,9 @@ def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
 
 async def identify(headers: CIMultiDictProxy[str], keys: KeyWatch, *, on_loopback: bool) -> Caller:
     """The caller, from the key alone. Raises Unauthenticated, or QueueUnavailable while no keys could be read yet."""
-    if keys.known and keys.count == 0 and on_loopback:
+    if keys.none_exist and on_loopback:
         given = headers.get("Authorization") or headers.get("x-api-key") or ""
-        if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.count == 0):
+        if KEY_PREFIX not in given or (await keys.recognise(given.rpartition(" ")[2]) is None and keys.none_exist):
             return TRUSTED
         # The first key was made a moment ago, and here it is: from now on keys count.
     token = bearer_token(headers)

@@ -99,7 +99,7 @@ class PageGuard:
         if self.keys is None:
             return
         await self.keys.start()
-        if self.keys.known and self.keys.count == 0 and not is_loopback(self.host):
+        if self.keys.none_exist and not is_loopback(self.host):
             raise ConfigFault(
                 f"{variable}: {self.host} can be reached from other machines, and there is no API key. Create one "
                 "with `arriero keys create --tenant <name> --role admin`, or listen on 127.0.0.1."

@@ -22,11 +22,10 @@ FILES = {
     "swagger-ui.css": STATIC / "vendor" / "swagger-ui.css",
     "swagger-ui-bundle.js": STATIC / "vendor" / "swagger-ui-bundle.js",
 }
-OPENAPI = web.AppKey("openapi", bytes)
 
 
 async def openapi(request: GatewayRequest) -> web.Response:
-    return web.Response(body=request.app[OPENAPI], content_type=JSON)
+    return web.Response(body=request.services.openapi, content_type=JSON)
 
 
 def _enabled(request: GatewayRequest) -> None:

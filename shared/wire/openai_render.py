@@ -114,10 +114,10 @@ def answer_body(kind: Kind, r: Rendering, answer: TextAnswer | EmbeddingAnswer) 
 
 def job_body(
     record: JobRecord,
-    *,
     position: int | None = None,
     expected_wait_seconds: float | None = None,
     reason: str | None = None,
+    *,
     with_result: bool = True,
 ) -> Body:
     """A job as its owner sees it. Times are Unix seconds; `position` counts from 1, null unless the job is queued.
@@ -137,11 +137,11 @@ def job_body(
         "priority": record.priority,
         "model": record.shown_model,
         "route": None if record.route is None else route_body(record.route),
-        "created_at": _seconds(record.created_at),
-        "scheduled_for": _seconds(record.scheduled_for),
-        "started_at": _seconds(record.started_at),
-        "finished_at": _seconds(record.ended_at),
-        "deadline_at": _seconds(record.deadline_at),
+        "created_at": round(record.created_at, 3),
+        "scheduled_for": record.scheduled_for and round(record.scheduled_for, 3),
+        "started_at": record.started_at and round(record.started_at, 3),
+        "finished_at": record.ended_at and round(record.ended_at, 3),
+        "deadline_at": round(record.deadline_at, 3),
         "queue": {"position": position, "expected_wait_seconds": expected_wait_seconds, "reason": reason},
         "attempts": [_attempt_body(attempt) for attempt in record.attempts],
         "cancel_requested": record.cancel_requested,
@@ -167,9 +167,9 @@ def _attempt_body(attempt: Attempt) -> Body:
         "worker": attempt.worker,
         "backend": attempt.backend or None,
         "model": attempt.model or None,
-        "started_at": _seconds(attempt.started_at),
-        "first_token_at": _seconds(attempt.first_token_at),
-        "ended_at": _seconds(attempt.ended_at),
+        "started_at": round(attempt.started_at, 3),
+        "first_token_at": attempt.first_token_at and round(attempt.first_token_at, 3),
+        "ended_at": attempt.ended_at and round(attempt.ended_at, 3),
         "outcome": attempt.outcome or "running",
         "error": None if attempt.error is None else _job_error_body(attempt.error),
     }
@@ -185,7 +185,3 @@ def _job_error_body(error: ErrorRecord) -> Body:
         "retryable": error.retryable,
         "retry_after_seconds": error.retry_after_s,
     }
-
-
-def _seconds(at: float | None) -> float | None:
-    return None if at is None else round(at, 3)

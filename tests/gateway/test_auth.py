@@ -45,7 +45,7 @@ async def test_a_route_nobody_declared_does_not_exist(served: Served) -> None:
     services = served.gateway.services
     assert services is not None
     services.routes.clear()
-    assert (await served.http.get("/v1/models")).status_code == 404
+    assert (await served.http.get("/v1/models/llama3.2")).status_code == 404
 
 
 async def test_each_role_may_do_its_own(served: Served, make_key: MakeKey) -> None:
