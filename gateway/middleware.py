@@ -44,7 +44,7 @@ Handler = Callable[[GatewayRequest], Awaitable[web.StreamResponse]]
 def stamp(request: GatewayRequest, headers: CIMultiDict[str]) -> None:
     """Put on an answer what every answer has. For a stream, call it before the first byte."""
     headers["x-request-id"] = request.request_id
-    headers["openai-processing-ms"] = str(int(_age_s(request) * 1000))
+    headers["openai-processing-ms"] = str(int((time.monotonic() - request.started_at) * 1000))
     headers["Server"] = SERVER_NAME
     if is_anthropic(request.target[1]):
         headers["request-id"] = request.request_id
@@ -52,10 +52,6 @@ def stamp(request: GatewayRequest, headers: CIMultiDict[str]) -> None:
         headers.update(job_headers)
     if cors_headers := request.cors_headers:
         headers.update(cors_headers)
-
-
-def _age_s(request: GatewayRequest) -> float:
-    return time.monotonic() - request.started_at
 
 
 class GatewayStopping(ArrieroError):
@@ -159,8 +155,8 @@ class FrontMiddleware:
             status = response.status
             return response
         finally:
-            seconds = _age_s(request)
-            services.meter.ended(task, path, request.method if path != NO_ROUTE else "any", status, seconds)
+            seconds = time.monotonic() - request.started_at
+            services.meter.ended(task, path, request.target[0] if path != NO_ROUTE else "any", status, seconds)
             if self._logs_requests:
                 self._log(request, path, status, seconds)
 

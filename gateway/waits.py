@@ -109,7 +109,9 @@ class Waits:
         self._hosts = {host: capacity for capacity in fleet.capacities for host in capacity.hosts}
         """Each host that a worker serves, with what it gives it."""
         self._batch = max((capacity.batch for capacity in fleet.capacities), default=1)
-        # Thousands of streams may ask while hundreds of lines wait, so what does not depend on the job is kept.
+        # Thousands of streams and new jobs may ask while hundreds of lines wait, so what holds for several is kept.
+        self._kept_wait_s = cache(self.wait_s)
+        self._reason_for = cache(self._find_reason)
         self._call_s = cache(estimates.call_s)
         self._homes_of = cache(self._find_homes)
         self._most = cache(self._limit)
@@ -126,7 +128,18 @@ class Waits:
         if not at.position:
             loads = bool(at.unit) and at.host in self._fleet.hosts and not self._has(at.host, at.unit)
             return Outlook(reason=Reason.LOADING, model=_model(at.unit), host=at.host) if loads else None
-        unit = unit_in(at.line)
+        about = Standing(
+            priority=at.priority,
+            line=at.line,
+            position=_about(at.position),
+            in_class=_about(at.in_class),
+            in_line=_about(at.in_line),
+        )
+        return Outlook(at.position, self._kept_wait_s(about), *self._reason_for(at.line))
+
+    def _find_reason(self, line: str) -> tuple[Reason, str, str]:
+        """What jobs of a line wait for, its model, and the host where that is being loaded."""
+        unit = unit_in(line)
         homes = self._homes_of(unit)
         loading = [host for host in homes if not self._has(host, unit)]
         reason, host = Reason.SLOT, ""
@@ -136,7 +149,7 @@ class Waits:
             reason, host = Reason.LOADING, loading[0]
         elif not homes and self._is_loaded_on_demand(unit):
             reason = Reason.MODEL
-        return Outlook(at.position, self.wait_s(at), reason, _model(unit), host)
+        return reason, _model(unit), host
 
     def wait_s(self, at: Standing) -> float | None:
         """Seconds until a waiting job starts; None when nothing can be said."""
@@ -231,10 +244,11 @@ class Waits:
                 turns = (at.in_class + 1) * SHARES[priority] / SHARES[at.priority]
                 jobs = min(self._fleet.waiting.get(priority, 0), turns)
             waiting = sum(line.waiting for line in lines)
+            if not waiting:
+                found[""] += jobs
+                continue
             for line in lines:
                 found[line.name] += jobs * line.waiting / waiting
-            if not lines:
-                found[""] += jobs
         return found
 
     def _crowds(self, at: Standing) -> dict[str, _Crowd]:
@@ -300,6 +314,12 @@ class Waits:
         waited_s = (self._fleet.now_ms - since_ms) / 1000
         patience_s = capacity.patience_s.get(at.priority, 0.0) * self._turns
         return min(done_s, max(0.0, patience_s - waited_s) + max(crowd.call_s for crowd in used))
+
+
+def _about(place: int) -> int:
+    """A place in line to within a thirtieth, so that one answer does for many; places below 64 as they are."""
+    coarse = max(0, place.bit_length() - 6)
+    return place >> coarse << coarse
 
 
 def _model(unit: str) -> str:

@@ -217,3 +217,31 @@ def test_who_stands_further_back_never_waits_less(
     near = wait_s(behind("t:a", ahead, ahead + others, priority), seen)
     far = wait_s(behind("t:a", ahead + more, ahead + more + others, priority), seen)
     assert near is not None and far is not None and 0.0 <= near <= far
+
+
+@given(st.integers(0, 1_000_000), st.integers(0, 1_000_000))
+def test_what_is_told_of_a_place_is_kept_for_places_near_it(in_line: int, others: int) -> None:
+    """So that ten thousand jobs behind each other are told their waits for the price of some hundred."""
+    seen = fleet(line("t:a", in_line), line("t:b", others), calls={f"{ONE}|a": 4})
+    at = behind("t:a", in_line, in_line + others)
+    told = Waits(seen, ESTIMATES).outlook(at)
+    exact = wait_s(at, seen)
+    assert told is not None and told.wait_s is not None and exact is not None
+    assert told.position == at.position
+    assert exact * 30 / 31 - 0.1 <= told.wait_s <= exact + 0.1
+    if at.position < 64:
+        assert told.wait_s == exact
+
+
+def test_thousands_of_places_cost_some_hundred_waits() -> None:
+    class Counting(Waits):
+        reckoned = 0
+
+        def wait_s(self, at: Standing) -> float | None:
+            self.reckoned += 1
+            return super().wait_s(at)
+
+    waits = Counting(fleet(line("t:a", 10_000)), ESTIMATES)
+    for place in range(10_000):
+        waits.outlook(behind("t:a", place))
+    assert waits.reckoned < 600
