@@ -298,10 +298,10 @@ class Gateway:
             async with asyncio.timeout(self.settings.drain_timeout):
                 await services.meter.idle.wait()
         except TimeoutError:
-            log.warning("gateway.drain_timeout", requests=len(services.meter.tasks))
+            log.warning("gateway.drain_timeout", requests=len(services.meter.requests))
             services.cutting_off = True
-            for task in list(services.meter.tasks):
-                task.cancel()
+            for request in list(services.meter.requests):
+                request.task.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_S):
                     await services.meter.idle.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.metrics import GatewayMetrics
+from gateway.request import GatewayRequest
 from shared.errors import ArrieroError
 from shared.queue.client import QueueClient
 from shared.telemetry.metrics import PAGE_LIMIT_S
@@ -14,31 +15,25 @@ class RequestMeter:
     """Knows the requests in flight, and counts those that were answered."""
 
     def __init__(self, metrics: GatewayMetrics) -> None:
-        self._requests = metrics.requests
+        self._answered = metrics.requests
         self._duration = metrics.duration
-        # Before Python 3.12, to look for the running loop costs a system call.
-        self._loop = asyncio.get_running_loop()
-        self.tasks: set[asyncio.Task[object]] = set()
-        """The handlers of the requests in flight."""
+        self.requests: set[GatewayRequest] = set()
+        """Those in flight."""
         self.idle = asyncio.Event()
         self.idle.set()
-        metrics.in_flight.set_function(lambda: len(self.tasks))
+        metrics.in_flight.set_function(lambda: len(self.requests))
 
-    def began(self) -> asyncio.Task[object]:
-        """Note the request that the current task handles; give the task to `ended` afterwards."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        if not self.tasks:
+    def began(self, request: GatewayRequest) -> None:
+        if not self.requests:
             self.idle.clear()
-        self.tasks.add(task)
-        return task
+        self.requests.add(request)
 
-    def ended(self, task: asyncio.Task[object], route: str, method: str, status: int, seconds: float) -> None:
+    def ended(self, request: GatewayRequest, route: str, method: str, status: int, seconds: float) -> None:
         """`route`, `method` and `status` are from closed sets, since `route` is a path pattern."""
-        self.tasks.discard(task)
-        if not self.tasks:
+        self.requests.discard(request)
+        if not self.requests:
             self.idle.set()
-        self._requests.counts[route, method, status] += 1
+        self._answered.counts[route, method, status] += 1
         self._duration.observe(route, seconds)
 
 

@@ -109,7 +109,7 @@ class FrontMiddleware:
     async def __call__(self, request: GatewayRequest, handler: Handler) -> web.StreamResponse:
         services = self._services
         bind_contextvars(request_id=request.request_id)
-        task = services.meter.began()
+        services.meter.began(request)
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
         try:
             try:
@@ -136,8 +136,7 @@ class FrontMiddleware:
             except asyncio.CancelledError:
                 if not services.cutting_off:
                     raise
-                # It is we who go; the client gets an answer, and aiohttp must not take this for its own cancellation.
-                task.uncancel()
+                # It is we who go, and the client gets an answer.
                 response = self._refuse(request, stopping(request).record())
             except web.HTTPException as error:
                 # aiohttp's own, e.g. for a body it cannot read: same envelope as ours.
@@ -156,7 +155,7 @@ class FrontMiddleware:
             return response
         finally:
             seconds = time.monotonic() - request.started_at
-            services.meter.ended(task, path, request.target[0] if path != NO_ROUTE else "any", status, seconds)
+            services.meter.ended(request, path, request.target[0] if path != NO_ROUTE else "any", status, seconds)
             if self._logs_requests:
                 self._log(request, path, status, seconds)
 

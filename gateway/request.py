@@ -32,6 +32,8 @@ class GatewayRequest(web.Request):
         ("services", "target", "route", "started_at", "request_id", "caller", "cors_headers", "job_headers")
     )
 
+    __hash__ = object.__hash__
+
     def __init__(
         self,
         services: Services,
