@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.classifier import Facts, Task, Vocabulary, WordList, facts_of, is_private, task_of
+from gateway.classifier import Facts, Task, Vocabulary, WordList, facts_of, task_of, text_of
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Request, ToolCall
 
 WORDS = Vocabulary(
@@ -96,7 +96,7 @@ PRIVATE_PLACES: list[Request] = [
 @pytest.mark.req("S3-13")
 @pytest.mark.parametrize("request_", PRIVATE_PLACES)
 def test_private_words_count_wherever_they_stand(request_: Request) -> None:
-    assert is_private(request_, WORDS)
+    assert WORDS.private.found_in(text_of(request_))
 
 
 def test_what_only_the_operator_or_the_model_said_makes_no_task() -> None:
