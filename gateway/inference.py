@@ -124,7 +124,7 @@ async def as_job(request: GatewayRequest, face: Face, body: Any, data: object) -
         route=route,
         local_only=route.local_only,
         tenant=tenant,
-        cost=cost_of(services, face.kind, canonical.model, canonical),
+        cost=services.estimates.current.cost(face.kind, canonical.model, size_of(canonical)),
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
         # With a key, a repetition may join in the middle.
@@ -233,11 +233,6 @@ async def enqueue(services: Services, job: NewJob) -> Accepted:
         raise
     count(services, job, accepted)
     return accepted
-
-
-def cost_of(services: Services, kind: Kind, model: str, request: object) -> float:
-    """The work that a job is expected to be, 1 an ordinary job's: its tenant's next one goes so far back in line."""
-    return services.estimates.current.cost(kind, model, size_of(request))
 
 
 def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> None:
