@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json, read_plain_or_json
+from gateway.in_step import next_turn
 from gateway.inference import Face, count, enqueue, routed
 from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
@@ -222,11 +223,14 @@ def _at(place: str, error: ErrorT) -> ErrorT:
 async def submit(request: GatewayRequest) -> web.Response:
     services = request.services
     plain, data = await read_plain_or_json(request, _plain_jobs)
+    await next_turn()
     if plain is not None:
         job = await _job(request, plain, CHAT, plain.request)
     else:
         job = await new_job(request, data, request_options.idempotency_key(request.headers))
-    return await accepted_job(services, job, await enqueue(services, job))
+    answer = await accepted_job(services, job, await enqueue(services, job))
+    await next_turn()
+    return answer
 
 
 async def submit_batch(request: GatewayRequest) -> web.Response:
