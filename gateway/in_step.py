@@ -13,5 +13,5 @@ from collections.abc import Generator
 @types.coroutine
 def next_turn() -> Generator[None, None, None]:
     """Go on in the event loop's next turn, after the others have taken the step before. For requests that come by the
-    thousand: it costs under a microsecond and saved three to five."""
+    thousand: it costs under a microsecond and saves about five where thirty came together."""
     yield

@@ -228,9 +228,7 @@ async def submit(request: GatewayRequest) -> web.Response:
         job = await _job(request, plain, CHAT, plain.request)
     else:
         job = await new_job(request, data, request_options.idempotency_key(request.headers))
-    answer = await accepted_job(services, job, await enqueue(services, job))
-    await next_turn()
-    return answer
+    return await accepted_job(services, job, await enqueue(services, job))
 
 
 async def submit_batch(request: GatewayRequest) -> web.Response:
