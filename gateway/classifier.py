@@ -13,7 +13,7 @@ Whether a request is private does not depend on its task: a word of PRIVACY_WORD
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +22,8 @@ import msgspec
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Request
 
 _to_json = msgspec.json.Encoder().encode
+_APART = "\0"
+"""Between texts that are searched as one: it is in no phrase and ends every word, so nothing is found across it."""
 
 
 class Task(StrEnum):
@@ -62,7 +64,7 @@ class WordList:
         return False
 
     def found_in_any(self, texts: Iterable[str]) -> bool:
-        return any(map(self.found_in, texts))
+        return self.found_in(_APART.join(texts))
 
 
 def _whole_word(phrase: str) -> str:
@@ -98,32 +100,23 @@ def facts_of(request: Request) -> Facts:
             return Facts()
 
 
-def texts_of(request: Request) -> Iterator[str]:
-    """Every text that would leave with the request."""
-    match request:
-        case ChatRequest():
-            for message in request.messages:
-                yield message.content
-                if message.thinking:
-                    yield message.thinking
-                if message.tool_name:
-                    yield message.tool_name
-                for call in message.tool_calls:
-                    yield from (call.name, call.arguments)
-            if request.tools:
-                yield _to_json(request.tools).decode()
-        case CompletionRequest():
-            yield from (request.system, request.prompt, request.suffix)
-        case EmbeddingRequest():
-            yield from request.inputs
-            return
+def text_of(request: Request) -> str:
+    """Every text that would leave with the request, to be searched as one."""
+    if isinstance(request, EmbeddingRequest):
+        return _APART.join(request.inputs)
+    if isinstance(request, CompletionRequest):
+        texts = [request.system, request.prompt, request.suffix]
+    else:
+        texts = []
+        for message in request.messages:
+            texts += (message.content, message.thinking, message.tool_name)
+            for call in message.tool_calls:
+                texts += (call.name, call.arguments)
+        if request.tools:
+            texts.append(_to_json(request.tools).decode())
     if isinstance(request.format, dict):
-        yield _to_json(request.format).decode()
-
-
-def is_private(request: Request, vocabulary: Vocabulary) -> bool:
-    """Whether any text of the request holds a privacy word. About 10 microseconds for a thousand characters."""
-    return vocabulary.private.found_in_any(texts_of(request))
+        texts.append(_to_json(request.format).decode())
+    return _APART.join(texts)
 
 
 def task_of(facts: Facts, vocabulary: Vocabulary) -> Task:

@@ -76,13 +76,11 @@ class Face:
     what their own servers would do."""
     plain: Decoder[PlainChat] | None = None
 
-    def canonical(self, body: Any) -> Request:
-        """The request in a checked body of either form."""
-        return body.to_canonical() if isinstance(body, PlainChat) else self.to_canonical(body)
-
-    def wishes(self, body: Any) -> Wish:
-        """What a checked body of either form wants; the plain one has no words for it."""
-        return NO_WISH if isinstance(body, PlainChat) else self.wish(body)
+    def read(self, body: Any) -> tuple[Request, Wish]:
+        """The request in a checked body of either form, and what it wants beside; the plain one has no words for it."""
+        if isinstance(body, PlainChat):
+            return body.to_canonical(), NO_WISH
+        return self.to_canonical(body), self.wish(body)
 
 
 def as_ask(request: GatewayRequest, canonical: Request, wish: Wish) -> Ask:
@@ -100,8 +98,8 @@ async def routed(request: GatewayRequest, face: Face, body: Any) -> tuple[Reques
     """The canonical request of a validated body, and where it may go. It asks for the first candidate's model, and has
     the defaults that hold there. Raises what `as_ask` and `decide` raise."""
     services = request.services
-    canonical = face.canonical(body)
-    route = await services.router.route(as_ask(request, canonical, face.wishes(body)))
+    canonical, wish = face.read(body)
+    route = await services.router.route(as_ask(request, canonical, wish))
     canonical.model = route.candidates[0].model
     if face.fills_in and not isinstance(canonical, EmbeddingRequest) and services.router.is_local(route):
         services.settings.fill_in(canonical.sampling)
@@ -126,7 +124,7 @@ async def as_job(request: GatewayRequest, face: Face, body: Any, data: object) -
         route=route,
         local_only=route.local_only,
         tenant=tenant,
-        cost=cost_of(services, face.kind, canonical.model, canonical),
+        cost=services.estimates.current.cost(face.kind, canonical.model, size_of(canonical)),
         timeout_s=request_options.deadline_s(headers, settings.request_timeout, silent=not (streams or comes_back)),
         retention_s=settings.sync_result_ttl if key is None else settings.result_ttl,
         # With a key, a repetition may join in the middle.
@@ -235,11 +233,6 @@ async def enqueue(services: Services, job: NewJob) -> Accepted:
         raise
     count(services, job, accepted)
     return accepted
-
-
-def cost_of(services: Services, kind: Kind, model: str, request: object) -> float:
-    """The work that a job is expected to be, 1 an ordinary job's: its tenant's next one goes so far back in line."""
-    return services.estimates.current.cost(kind, model, size_of(request))
 
 
 def count(services: Services, job: NewJob, outcome: Accepted | ArrieroError) -> None:

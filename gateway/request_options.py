@@ -137,7 +137,8 @@ def oldest_s(headers: Mapping[str, str]) -> float:
 
 def wants_no_copy(headers: Mapping[str, str]) -> bool:
     """`Cache-Control: no-store` (RFC 9111)."""
-    return "no-store" in headers.get("Cache-Control", "").lower()
+    directives = headers.get("Cache-Control")
+    return directives is not None and "no-store" in directives.lower()
 
 
 def wants_no_wait(headers: Mapping[str, str]) -> bool:

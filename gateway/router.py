@@ -55,31 +55,28 @@ class Router:
 
     async def route(self, ask: Ask) -> Route:
         """The route of a request that is to become a job, counted. Raises what `decide` raises."""
-        route = await self.explain(ask)
+        route = self._at_once(ask) or await self._anew(ask)
         self._counts[route.candidates[0].service, route.reason] += 1
         return route
 
     async def explain(self, ask: Ask) -> Route:
         """The route that such a request would take. Raises what `decide` raises."""
-        try:
-            route = self._at_once(ask)
-        except ArrieroError:
-            route = None
-        if route is None:
-            return self._shown(ask, await self._decide_anew(ask))
-        self._catalogue.freshen()
-        return route
+        return self._at_once(ask) or await self._anew(ask)
 
     def _at_once(self, ask: Ask) -> Route | None:
-        """The route by what is known now, None where that would be a guess. Raises what `decide` raises."""
+        """The route by what is known now, None where that would be a guess or a refusal."""
+        self._catalogue.freshen()
         world = self.world()
-        private = stays_home(ask, world, self._policy)
-        # All that counts of a request, where its name decides.
-        terms = (ask.name, ask.service, private, ask.is_fixed, type(ask.request))
-        kept = self._kept.get(terms)
-        if kept is not None:
-            return kept
-        route = decide(ask, world, self._policy, private=private)
+        try:
+            private = stays_home(ask, world, self._policy)
+            # All that counts of a request, where its name decides.
+            terms = (ask.name, ask.service, private, ask.is_fixed, type(ask.request))
+            kept = self._kept.get(terms)
+            if kept is not None:
+                return kept
+            route = decide(ask, world, self._policy, private=private)
+        except ArrieroError:
+            return None
         if not _is_known(route.candidates[0], world):
             return None
         route = self._shown(ask, route)
@@ -94,16 +91,17 @@ class Router:
         # Most ask by the very name that the model has there.
         return route if shown in ("", first.model) else structs.replace(route, shown_as=shown)
 
-    async def _decide_anew(self, ask: Ask) -> Route:
+    async def _anew(self, ask: Ask) -> Route:
         # It may have been installed a moment ago, so a refusal, or a guess, needs a fresh list.
         await self._catalogue.listing(wait=True)
         world = self.world()
         try:
-            return decide(ask, world, self._policy)
+            route = decide(ask, world, self._policy)
         except ModelNotFound:
             if not self._policy.first_loaded or ask.is_fixed:
                 raise
-            return decide(ask, dataclasses.replace(world, loaded=await self._in_memory()), self._policy)
+            route = decide(ask, dataclasses.replace(world, loaded=await self._in_memory()), self._policy)
+        return self._shown(ask, route)
 
     def task_of(self, request: Request) -> Task | None:
         """What `auto` takes the request for; None: it chooses no model for such."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from gateway.classifier import Task, facts_of, is_private, task_of
+from gateway.classifier import Task, facts_of, task_of, text_of
 from gateway.routing_errors import (
     conflicting_services,
     model_missing,
@@ -85,7 +85,7 @@ def stays_home(ask: Ask, world: World, policy: RoutingPolicy) -> bool:
         return ask.is_private
     if policy.detection == "auto" and not is_auto(parse(ask.name, world.places, _beside(ask)).model):
         return False
-    return is_private(ask.request, policy.vocabulary)
+    return policy.vocabulary.private.found_in(text_of(ask.request))
 
 
 def decide(ask: Ask, world: World, policy: RoutingPolicy, *, private: bool | None = None) -> Route:

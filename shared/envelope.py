@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from shared.errors import ArrieroError, ErrorRecord
-from shared.random_ids import RandomHex
+from shared.random_ids import RandomIds
 from shared.wire.openai_render import error_body, to_json
 
 JSON = "application/json"
@@ -21,12 +21,7 @@ DEFAULT_RETRY_AFTER_S = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REASONS = {408: "Request Timeout", 503: "Service Unavailable"}
 
-
-_random_hex = RandomHex(12)
-
-
-def new_request_id() -> str:
-    return "req_" + _random_hex()
+new_request_id = RandomIds("req_", 12)
 
 
 def accepted_request_id(given: str | None) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from shared.errors import ErrorRecord
-from shared.random_ids import RandomHex
+from shared.random_ids import RandomIds
 from shared.routes import Route
 
 JOB_ID_PREFIX = "job_"
@@ -77,12 +77,8 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-_random_hex = RandomHex(16)
-
-
-def new_job_id() -> str:
-    """A job id with 128 random bits."""
-    return JOB_ID_PREFIX + _random_hex()
+new_job_id = RandomIds(JOB_ID_PREFIX, 16)
+"""Draws a job id with 128 random bits."""
 
 
 def shown_model(model: str, route: Route | None) -> str:

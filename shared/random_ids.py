@@ -7,10 +7,11 @@ import os
 PAGE_BYTES = 4096
 
 
-class RandomHex:
-    """Call it for `length` random bytes as hex digits. As safe to guess at as `secrets.token_hex`."""
+class RandomIds:
+    """Call it for `prefix` and `length` random bytes as hex digits. As safe to guess at as `secrets.token_hex`."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, prefix: str, length: int) -> None:
+        self._prefix = prefix
         self._length = length
         self._ready: list[str] = []
         # Two processes must not hand out the same ids.
@@ -20,5 +21,5 @@ class RandomHex:
         if not self._ready:
             digits = os.urandom(PAGE_BYTES - PAGE_BYTES % self._length).hex()
             step = 2 * self._length
-            self._ready += [digits[at : at + step] for at in range(0, len(digits), step)]
+            self._ready += [self._prefix + digits[at : at + step] for at in range(0, len(digits), step)]
         return self._ready.pop()

@@ -14,13 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from gateway import request_options
 from gateway.answers import accepted_job, job_of, json_response
 from gateway.body import read_json, read_plain_or_json
-from gateway.inference import Face, cost_of, count, enqueue, routed
+from gateway.in_step import next_turn
+from gateway.inference import Face, count, enqueue, routed
 from gateway.request import GatewayRequest
 from gateway.route_table import Role, Route
 from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.templates import MOST_VARIABLES, NAME_PATTERN, render
 from shared.errors import ArrieroError, BadRequest, NotFound, Overloaded
 from shared.jobs import Kind, NewJob, Priority
+from shared.usage.sizes import size_of
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
 from shared.wire.openai_plain import PlainChat
 from shared.wire.openai_render import error_body
@@ -33,6 +35,7 @@ MAX_METADATA_TEXT = 512
 MAX_BATCH = 1000
 
 FACES: dict[str, Face] = {"chat.completion": CHAT, "completion": COMPLETION, "embedding": EMBEDDING}
+PRIORITIES: Mapping[str, Priority] = {priority.value: priority for priority in Priority}
 
 ErrorT = TypeVar("ErrorT", bound=ArrieroError)
 MetadataName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_NAME)]
@@ -198,8 +201,8 @@ async def _job(request: GatewayRequest, wanted: Submission | PlainChatJob, face:
         route=route,
         local_only=route.local_only,
         tenant=request.caller.tenant,
-        priority=Priority(wanted.priority),
-        cost=cost_of(services, face.kind, canonical.model, canonical),
+        priority=PRIORITIES[wanted.priority],
+        cost=services.estimates.current.cost(face.kind, canonical.model, size_of(canonical)),
         # The queue counts from acceptance.
         timeout_s=wanted.delay_seconds + deadline_s,
         delay_s=wanted.delay_seconds,
@@ -220,6 +223,7 @@ def _at(place: str, error: ErrorT) -> ErrorT:
 async def submit(request: GatewayRequest) -> web.Response:
     services = request.services
     plain, data = await read_plain_or_json(request, _plain_jobs)
+    await next_turn()
     if plain is not None:
         job = await _job(request, plain, CHAT, plain.request)
     else:

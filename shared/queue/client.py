@@ -148,7 +148,7 @@ class QueueClient:
         fields = [field for _, row in timely for field in row]
         # The patience of the first of them is that of all, so that nobody waits longer than promised.
         replies = await self._call(
-            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), min(until for until, _ in timely) - now
+            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), timely[0][0] - now
         )
         in_order = iter(replies)
         return [next(in_order) if until > now else b"" for until, _ in jobs]
@@ -323,7 +323,7 @@ def _row(job: NewJob, line: str) -> tuple[Field, ...]:
         job.request_id,
         int(job.retention_s * 1000),
         line,
-        f"{job.cost:.3f}".rstrip("0").rstrip("."),
+        f"{job.cost:.4g}",
     )
 
 

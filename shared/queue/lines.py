@@ -7,6 +7,7 @@ Embeddings have lines of their own, so that one call can serve several of their 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from shared.jobs import Kind
@@ -40,7 +41,13 @@ def line_of(kind: str, model: str, request: object, service: str = HOME) -> str:
             options = request.options
         case _:
             options = {}
-    return line_named(kind, unit_of(model, options, service))
+    return line_named(kind, unit_of(model, options, service)) if options else _usual_line(kind, model, service)
+
+
+@lru_cache(maxsize=1024)
+def _usual_line(kind: str, model: str, service: str) -> str:
+    """The line of a job without options, as most are."""
+    return line_named(kind, unit_of(model, service=service))
 
 
 def line_named(kind: str, unit: str) -> str:

@@ -107,6 +107,7 @@ class Estimates:
         self._weights: dict[str, dict[str, float]] = {}
         # Callers may ask for any name.
         self._tally = lru_cache(maxsize=MOST_KEPT)(self._find_tally)
+        self._asked_for = lru_cache(maxsize=MOST_KEPT)(self._find_asked_for)
         self.known = everything.calls > 0
         """Whether any call was ever counted."""
 
@@ -114,9 +115,12 @@ class Estimates:
         known = self._lines.get(_plain(line))
         return known if known is not None and known.calls else self._means[line[: len(TEXTS)]]
 
+    def _find_asked_for(self, kind: str, model: str) -> Tally:
+        return self._tally(line_named(kind, same(model)))
+
     def cost(self, kind: str, model: str, size: Size) -> float:
         """A job's work, 1 that of the fleet's mean call: 0.1 to 20, so that no estimate bars or favours a tenant."""
-        seconds = self._tally(line_named(kind, same(model))).seconds_of(size)
+        seconds = self._asked_for(kind, model).seconds_of(size)
         return min(MOST_COST, max(LEAST_COST, seconds / self._mean_s))
 
     def call_s(self, line: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Sampling
+from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest
 
 
 class Size(Struct, frozen=True):
@@ -26,16 +26,13 @@ def size_of(request: object) -> Size:
             chars = 0
             for message in request.messages:  # plainly, since every chat comes by here
                 chars += len(message.content) + len(message.thinking)
-            return Size(chars, _most(request.sampling))
         case CompletionRequest():
             chars = len(request.prompt) + len(request.system) + len(request.suffix)
-            return Size(chars, _most(request.sampling))
         case EmbeddingRequest():
             return Size(sum(map(len, request.inputs)))
-    return UNKNOWN
-
-
-def _most(sampling: Sampling) -> int | None:
+        case _:
+            return UNKNOWN
+    sampling = request.sampling
     wanted = sampling.options.get("num_predict") if sampling.max_tokens is None else sampling.max_tokens
     # Ollama takes a negative number for "no limit".
-    return wanted if isinstance(wanted, int) and wanted >= 0 else None
+    return Size(chars, wanted if isinstance(wanted, int) and wanted >= 0 else None)

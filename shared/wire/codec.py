@@ -6,7 +6,7 @@ Stored jobs and results keep arq's outer form (`t f a k et`, `s r st ft q id`), 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from shared.wire.canonical import (
 )
 from shared.wire.operations import ModelOperation, OperationAnswer, OperationProgress
 
+R = TypeVar("R")
+
 SCHEMA_VERSION = 1
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 """Larger stored jobs are refused before decoding."""
@@ -33,11 +35,11 @@ encode = _encoder.encode
 """msgpack bytes of a struct, dataclass, dict, list or scalar."""
 
 
-class JobSpec(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """arq's keyword arguments of a job."""
+class JobSpec(msgspec.Struct, Generic[R], kw_only=True, omit_defaults=True):
+    """arq's keyword arguments of a job. Its request stays packed until its kind is known."""
 
     v: int
-    request: msgspec.Raw
+    request: R
     restartable: bool = False
     tenant: str = ""
     no_store: bool = False
@@ -53,7 +55,7 @@ class StoredJob:
     """arq's form of a queued job: function name and arguments."""
 
     f: str
-    k: JobSpec
+    k: JobSpec[msgspec.Raw]
     et: int
     t: int | None = None
     a: list[Any] = field(default_factory=list)
@@ -100,7 +102,7 @@ def encode_job(
     changes its route later cannot lose that."""
     local_only = local_only or (route is not None and route.local_only)
     spec = JobSpec(
-        v=SCHEMA_VERSION, request=msgspec.Raw(encode(request)), restartable=restartable, tenant=tenant,
+        v=SCHEMA_VERSION, request=request, restartable=restartable, tenant=tenant,
         no_store=no_store or local_only, local_only=local_only, route=route, request_id=request_id, cache_as=cache_as,
     )  # fmt: skip
     return encode({"t": None, "f": kind, "a": (), "k": spec, "et": enqueued_ms})

@@ -13,13 +13,15 @@ import msgspec
 from msgspec import Meta
 
 from shared.wire.canonical import ChatRequest, Message, Sampling
-from shared.wire.openai_fields import MAX_CONTEXT_TOKENS, MAX_TEXT_CHARS, is_model_name
+from shared.wire.openai_fields import MAX_CONTEXT_TOKENS, MAX_TEXT_CHARS, MODEL_NAME_PATTERN
 from shared.wire.openai_messages import MAX_MESSAGES
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_CONTEXT_TOKENS)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
+# `$` would let a line break follow.
+_WHOLE_MODEL_NAME = MODEL_NAME_PATTERN.removesuffix("$") + r"\Z"
 _NUL = b"\\u0000"
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -37,7 +39,7 @@ class PlainStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class PlainChat(msgspec.Struct, forbid_unknown_fields=True):
     """A checked body, as `ChatCompletionBody` is one."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: Annotated[str, Meta(min_length=1, max_length=256, pattern=_WHOLE_MODEL_NAME)]
     messages: Annotated[list[PlainMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = False
     stream_options: PlainStreamOptions | None = None
@@ -48,10 +50,6 @@ class PlainChat(msgspec.Struct, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-
-    def __post_init__(self) -> None:
-        if not is_model_name(self.model):
-            raise ValueError("not a model name")
 
     @property
     def streams(self) -> bool:

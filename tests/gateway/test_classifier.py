@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.classifier import Facts, Task, Vocabulary, WordList, facts_of, is_private, task_of
+from gateway.classifier import Facts, Task, Vocabulary, WordList, facts_of, task_of, text_of
 from shared.wire.canonical import ChatRequest, CompletionRequest, EmbeddingRequest, Message, Request, ToolCall
 
 WORDS = Vocabulary(
@@ -39,6 +41,16 @@ def test_words_are_found_whole_and_in_any_case(text: str, found: bool) -> None:
 @pytest.mark.parametrize(("text", "found"), [("in C++.", True), ("c+", False), ("```py\nx", True), ("pythonic", False)])
 def test_words_may_be_signs(text: str, found: bool) -> None:
     assert WORDS.code.found_in(text) is found
+
+
+@pytest.mark.req("S3-13")
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["phi", "PHI ", "a", " medical", "record\n", "_", "\0", "\u03a3", "."])).map("".join)
+    )
+)
+def test_several_texts_hold_what_one_of_them_holds(texts: list[str]) -> None:
+    assert WORDS.private.found_in_any(texts) is any(map(WORDS.private.found_in, texts))
 
 
 def test_no_words_are_found_nowhere() -> None:
@@ -96,7 +108,7 @@ PRIVATE_PLACES: list[Request] = [
 @pytest.mark.req("S3-13")
 @pytest.mark.parametrize("request_", PRIVATE_PLACES)
 def test_private_words_count_wherever_they_stand(request_: Request) -> None:
-    assert is_private(request_, WORDS)
+    assert WORDS.private.found_in(text_of(request_))
 
 
 def test_what_only_the_operator_or_the_model_said_makes_no_task() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
-from shared.random_ids import PAGE_BYTES, RandomHex
+from shared.random_ids import PAGE_BYTES, RandomIds
 
 
 def test_ids_have_their_length_and_do_not_repeat() -> None:
-    draw = RandomHex(12)
+    draw = RandomIds("", 12)
     drawn = [draw() for _ in range(PAGE_BYTES)]
     assert len(set(drawn)) == len(drawn)
     assert {len(bytes.fromhex(one)) for one in drawn} == {12}
 
 
 def test_a_forked_process_draws_its_own() -> None:
-    draw = RandomHex(16)
+    draw = RandomIds("", 16)
     draw()
     reader, writer = os.pipe()
     child = os.fork()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from shared.errors import BackendRejected, ErrorRecord, shown
 from shared.queue.client import QueueClient
@@ -18,7 +19,7 @@ from tests.shared.queue.rig import ANSWER, chat, working
 ROUTE = Route(candidates=(Candidate("openai", "gpt"), Candidate("ollama", "llama3.2")), reason="code")
 
 
-def stored(**fields: Any) -> JobSpec:
+def stored(**fields: Any) -> JobSpec[Raw]:
     job = chat(**fields)
     payload = encode_job(
         job.kind, job.request, restartable=False, enqueued_ms=1, route=job.route, local_only=job.local_only,
