@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
@@ -130,7 +131,7 @@ class QueueClient:
         rows = [_row(job, line) for job, line in zip(jobs, lines, strict=True)]
         outcomes: list[Accepted | ArrieroError] = []
         for first in range(0, len(rows), CALL_ROWS):
-            fields = [field for row in rows[first : first + CALL_ROWS] for field in row]
+            fields = list(chain.from_iterable(rows[first : first + CALL_ROWS]))
             replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
             for job, line, reply in zip(jobs[first:], lines[first:], replies, strict=False):
                 try:
@@ -145,7 +146,7 @@ class QueueClient:
         timely = [(until, row) for until, row in jobs if until > now]
         if not timely:
             return [b""] * len(jobs)
-        fields = [field for _, row in timely for field in row]
+        fields = list(chain.from_iterable(row for _, row in timely))
         # The patience of the first of them is that of all, so that nobody waits longer than promised.
         replies = await self._call(
             lambda: self.scripts.run("enqueue", self._packed_limits, *fields), timely[0][0] - now
