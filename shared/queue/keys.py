@@ -50,7 +50,7 @@ class Keys:
         that it shares, fp body fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload
         bytes, ro dead letter it replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea
         end ms, n attempts, hb the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n>
-        start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`.
+        start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`. rt, rq and md are left out if empty.
         """
         return f"{self.root}j:{job_id}"
 

@@ -18,5 +18,5 @@ elseif state == 'running' then
   redis.call('HSET', key, 'cx', '1') -- the flag outlives a lost message: renew and publish report it too
   redis.call('PUBLISH', root .. 'ctl', 'cancel ' .. job[3] .. ' ' .. id)
 end
-write_counts()
+write_gathered()
 return state

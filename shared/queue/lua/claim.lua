@@ -15,10 +15,12 @@ local MOST_JOBS = 4000 -- of one claim: Lua hands over no more than twice as man
 local STRIDE = {high = 3, normal = 8, low = 24} -- shares 8:3:1
 
 local worker, seed, want, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease_end = string.format('%d', now + lease)
 local wait = ring(100, tonumber(ARGV[5]))
+write_lines()
 if redis.call('EXISTS', lines('high'), lines('normal'), lines('low')) == 0 then
   local out = {wait, ARGV[7] == '1' and view() or {}}
-  write_counts()
+  write_gathered()
   return out
 end
 
@@ -74,14 +76,14 @@ local function start(id, slot, batch)
     finish(id, state, 'dead_lettered', '@payload_lost', '')
   elseif state == 'queued' then -- guard: only a queued job is claimed
     local token = seed .. #jobs + 1
-    move(key, state, 'running', 'tok', token, 'w', worker, 'sa', now, 'n', attempt, 'a' .. attempt, worker .. '|' .. now)
+    local slot_fields = {}
     if slot ~= '' then
       local held, call = slot .. '|' .. CALL, batch > 0 and seed .. '/' .. batch
-      redis.call('HSET', key, 'h', held)
-      if call then redis.call('HSET', key, 'sc', call) end
+      slot_fields = call and {'h', held, 'sc', call} or {'h', held}
       take_call(held, call)
     end
-    redis.call('ZADD', ALARMS, now + lease, id)
+    move(key, state, 'running', 'tok', token, 'w', worker, 'sa', stamp, 'n', attempt, 'a' .. attempt, worker .. '|' .. stamp, unpack(slot_fields))
+    set_alarm(id, lease_end)
     if job[6] == '1' then
       log_event(id, attempt, 0, 't', 's')
       redis.call('PEXPIRE', events(id), deadline - now + 3600000)
@@ -112,5 +114,5 @@ if waiting_jobs('high') + waiting_jobs('normal') + waiting_jobs('low') > 0 then
   for _, class in ipairs(CLASSES) do more = more or next_queue(class, queues[class], plan) end
   if more and want > 0 then redis.call('ZADD', WAKE, 0, 'w') else starved = not more end -- chain wake: another worker takes the rest
 end
-write_counts()
+write_gathered()
 return {wait, (starved or ARGV[7] == '1') and view() or {}, unpack(jobs)}

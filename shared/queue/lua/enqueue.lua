@@ -10,7 +10,7 @@
 --@include admission
 --@include accept
 local may_enter = door(ARGV[1])
-local out, wake = {}, false
+local out, queued, wake = {}, {}, false
 items(2, 16, function(i, id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, line, cost)
   timeout, delay = tonumber(timeout), tonumber(delay)
   local known = redis.call('HMGET', record(id), 's', 'fp')
@@ -21,12 +21,16 @@ items(2, 16, function(i, id, payload, class, kind, model, tenant, timeout, delay
     if not out[i] then -- guard: what is refused is not stored
       local state, tag = accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl,
         line, cost)
-      out[i] = string.format('%s %.0f', state, now)
-      if state == 'queued' then out[i] = out[i] .. string.format(' %d %d %d', position(class, line, id, tag)) end
+      if state == 'queued' then queued[#queued + 1] = {i, class, line, id, tag} else out[i] = state .. ' ' .. stamp end
       wake = true
     end
   end
 end)
+write_lines() -- positions are told of the line with all of them in it
+for _, job in ipairs(queued) do
+  local i, class, line, id, tag = unpack(job)
+  out[i] = string.format('queued %s %d %d %d', stamp, position(class, line, id, tag))
+end
 if wake then redis.call('ZADD', WAKE, 0, 'w') end
-write_counts()
+write_gathered()
 return out

@@ -15,5 +15,5 @@ items(1, 5, function(i, id, token, attempt, seq, chunk)
     out[i] = job[5] == '1' and 'c' or ''
   end
 end)
-write_counts()
+write_gathered()
 return out

@@ -13,5 +13,5 @@ for _, id in ipairs(ARGV) do
   end
 end
 count('purged', purged)
-write_counts()
+write_gathered()
 return purged

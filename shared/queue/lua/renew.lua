@@ -9,18 +9,21 @@
 --@include requeue
 --@include alarms
 local lost, cancelled = {}, {}
-local lease_end = now + tonumber(ARGV[2])
+local lease_end = string.format('%d', now + tonumber(ARGV[2]))
+local renewed = {}
 items(5, 2, function(_, id, token)
   local job = redis.call('HMGET', record(id), 'tok', 's', 'cx')
   if job[1] ~= token or job[2] ~= 'running' then -- guard: fence
     lost[#lost + 1] = id
   else
-    redis.call('ZADD', ALARMS, 'XX', lease_end, id)
+    renewed[#renewed + 1] = lease_end
+    renewed[#renewed + 1] = id
     if job[3] == '1' then cancelled[#cancelled + 1] = id end
   end
 end)
+in_bulk(renewed, 'ZADD', ALARMS, 'XX')
 redis.call('SET', root .. 'worker:' .. ARGV[1], ARGV[3], 'PX', ARGV[4])
 redis.call('ZADD', root .. 'workers', now + tonumber(ARGV[4]), ARGV[1])
 ring(100, 0)
-write_counts()
+write_gathered()
 return {lost, cancelled}

@@ -37,5 +37,5 @@ items(4, 7, function(i, id, new_id, model, payload, delay, request_id, line)
   end
 end)
 if wake then redis.call('ZADD', WAKE, 0, 'w') end
-write_counts()
+write_gathered()
 return out

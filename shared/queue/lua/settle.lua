@@ -22,23 +22,22 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   else
     local back = verdict == 'released' and delay > 0
     local outcome = back and 'handed_back' or OUTCOME[verdict] or verdict
-    redis.call('HSET', key, 'z' .. job[5], outcome .. '|' .. now .. '|' .. notes)
+    local end_field, ended = 'z' .. job[5], outcome .. '|' .. stamp .. '|' .. notes
     local again = verdict == 'retried' or verdict == 'released'
     if again and job[7] == '1' then -- guard: a cancelled job does not run again
-      finish(id, state, 'cancelled', '@job_cancelled', '')
+      finish(id, state, 'cancelled', '@job_cancelled', '', end_field, ended)
       out[i] = 'cancelled'
     elseif verdict == 'retried' then
       count('retried', 1)
       local failures = (tonumber(job[6]) or 0) + 1
       if deadline <= now + delay then -- guard: no retry past the deadline
-        redis.call('HSET', key, 'f', failures)
-        finish(id, state, 'dead_lettered', error, result)
+        finish(id, state, 'dead_lettered', error, result, end_field, ended, 'f', failures)
         out[i] = 'dead_lettered'
       elseif delay > 0 then
-        put_off(id, delay, deadline, 'f', failures, 'er', error)
+        put_off(id, delay, deadline, end_field, ended, 'f', failures, 'er', error)
         out[i] = 'scheduled'
       else
-        requeue_last(id, state, deadline, 'f', failures, 'er', error)
+        requeue_last(id, state, deadline, end_field, ended, 'f', failures, 'er', error)
         out[i] = 'queued'
       end
     elseif verdict == 'released' then
@@ -46,17 +45,17 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
       if back then -- guard: a delay is kept
         -- A job may be handed back for hours, so its record keeps only the latest such run.
         if job[8] then redis.call('HDEL', key, 'a' .. job[8], 'z' .. job[8]) end
-        put_off(id, delay, deadline, 'hb', job[5])
+        put_off(id, delay, deadline, end_field, ended, 'hb', job[5])
         out[i] = 'scheduled'
       else
-        requeue(id, state, deadline, job[4])
+        requeue(id, state, deadline, job[4], end_field, ended)
         out[i] = 'queued'
       end
     else
-      finish(id, state, verdict, error, result)
+      finish(id, state, verdict, error, result, end_field, ended)
       out[i] = verdict
     end
   end
 end)
-write_counts()
+write_gathered()
 return out

@@ -18,6 +18,6 @@ measure()
 trim_dead_letters(keep, most)
 local tenant = redis.call('SRANDMEMBER', root .. 'tenants')
 if tenant then trim_index(tenant) end
-write_counts()
+write_gathered()
 settle_accounts()
 return 1

@@ -18,5 +18,5 @@ for i, name in ipairs({host .. '|' .. unit, host}) do
 end
 redis.call('HSET', key, 'h', slot)
 redis.call('HDEL', key, 'sc')
-write_counts()
+write_gathered()
 return 1

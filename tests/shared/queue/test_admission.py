@@ -13,6 +13,7 @@ from shared.queue.scripts import names, source
 from tests.house.requirements import ROOT
 
 ACL_FILE = ROOT / "infra" / "redis" / "users.acl"
+_COMMAND = re.compile(r"(?:redis\.p?call\(|in_bulk\(\w+,)\s*'([A-Z]+)'")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,6 @@ def test_limits_travel_as_numbers() -> None:
 
 def test_the_shipped_acl_allows_every_command_of_the_scripts() -> None:
     allowed = set(re.findall(r"\+([a-z|]+)", ACL_FILE.read_text()))
-    called = {call.lower() for name in names() for call in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", source(name))}
+    called = {call.lower() for name in names() for call in _COMMAND.findall(source(name))}
     assert len(called) > 20
     assert called - allowed == set()

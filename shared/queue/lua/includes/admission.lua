@@ -22,12 +22,13 @@ local function door(limits)
   local stalled = seen[5] == '1' and now - (tonumber(seen[4]) or now) or 0
   local depth = {high = waiting_jobs('high'), normal = waiting_jobs('normal'), low = waiting_jobs('low')}
   local waiting = depth.high + depth.normal + depth.low
-  local jobs, oldest = {}, {}
+  local jobs, oldest, entered = {}, {}, 0
 
   local function jobs_of(tenant)
     if not jobs[tenant] then jobs[tenant] = tonumber(redis.call('HGET', root .. 'unfinished', tenant)) or 0 end
     return jobs[tenant]
   end
+  local function unfinished_jobs() return redis.call('ZCARD', ALARMS) + entered end
   local function age_of(class)
     if not oldest[class] then
       local line = redis.call('ZRANGE', lines(class), 0, 0)[1]
@@ -59,13 +60,13 @@ local function door(limits)
     end
     if max_tenant > 0 and jobs_of(tenant) >= max_tenant then -- guard: one tenant cannot fill the queue
       -- The tenant's jobs end among everybody's.
-      return refuse('tenant_queue_full', (jobs[tenant] - ROOM * max_tenant) * redis.call('ZCARD', ALARMS) / jobs[tenant])
+      return refuse('tenant_queue_full', (jobs[tenant] - ROOM * max_tenant) * unfinished_jobs() / jobs[tenant])
     end
     if max_depth > 0 and waiting >= places then -- guard: the queue is bounded
       return refuse('queue_full', waiting - ROOM * places)
     end
     if max_bytes > 0 and bytes + size > room then -- guard: so are its bytes
-      return refuse('queue_bytes_full', (bytes + size - ROOM * room) * redis.call('ZCARD', ALARMS) / (bytes + size))
+      return refuse('queue_bytes_full', (bytes + size - ROOM * room) * unfinished_jobs() / (bytes + size))
     end
     if max_age > 0 and age_of(class) > patience then -- guard: a queue that does not move takes no more
       return refuse('queue_too_slow', depth[class] * (1 - ROOM * patience / age_of(class))) -- as if they had come evenly
@@ -73,6 +74,7 @@ local function door(limits)
     if estimates and fresh and delay == 0 and wait_of(class) > timeout then -- guard: what would expire in line is told so now
       return refuse('deadline_unreachable', (wait_of(class) - timeout) * rate / 1000)
     end
+    entered = entered + 1
     bytes = bytes + size
     if max_tenant > 0 then jobs[tenant] = jobs_of(tenant) + 1 end
     if delay == 0 then

@@ -11,7 +11,7 @@ local function ring(limit, horizon)
     local job = redis.call('HMGET', key, 's', 'c', 'dl', 'tg', 'x', 'cx', 'n', 'hb', 'l')
     local state, deadline = job[1], tonumber(job[3])
     if not state or not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
-      redis.call('ZREM', ALARMS, id)
+      set_alarm(id, false)
     elseif state == 'running' then
       local crashes = (tonumber(job[5]) or 0) + 1
       redis.call('HSET', key, 'x', crashes, 'z' .. job[7], 'crashed|' .. now .. '|', 'tok', '')
@@ -36,7 +36,7 @@ local function ring(limit, horizon)
         requeue_last(id, state, deadline)
       end
     else
-      redis.call('ZADD', ALARMS, deadline, id)
+      set_alarm(id, deadline)
     end
   end
   return #due == limit * 2 and 0 or horizon

@@ -1,20 +1,20 @@
 -- finish: the one end of a job. Writes the state, the error, the result and its lifetime, drops what only a live job needs, tells who waits.
 -- A dead letter keeps its payload, so that it can be replayed, and its record as long.
--- `error` is msgpack of an ErrorRecord or '@code'; `result` is the stored form (arq's) or ''.
-local function finish(id, from, to, error, result)
+-- `error` is msgpack of an ErrorRecord or '@code'; `result` is the stored form (arq's) or ''. `...` are further record fields.
+local function finish(id, from, to, error, result, ...)
   local key = record(id)
   local known = redis.call('HMGET', key, 'rt', 'ttl', 'n', 'sa', 'ct', 'ev', 'tn', 'pb', 'm', 'um')
-  if not move(key, from, to, 'ea', now, 'er', error) then return false end
-  local ttl = tonumber(known[2]) or 3600000
+  if not move(key, from, to, 'ea', stamp, 'er', error, ...) then return false end
+  local ttl = known[2] or '3600000'
   hold(known[7] or '', known[10] or known[9] or '', -1, -(tonumber(known[8]) or 0))
-  redis.call('ZREM', ALARMS, id)
+  set_alarm(id, false)
   if to == 'dead_lettered' then -- guard: what failed for good can be looked at and replayed
     local keep = tonumber(redis.call('HGET', LOAD, 'keep')) or DEAD_LETTER_MS
-    redis.call('ZADD', DEAD, now, id)
+    redis.call('ZADD', DEAD, stamp, id)
     redis.call('PEXPIRE', payloads .. id, keep)
-    redis.call('PEXPIRE', key, math.max(ttl, keep))
+    redis.call('PEXPIRE', key, math.max(tonumber(ttl), keep))
   else
-    redis.call('DEL', payloads .. id)
+    drop_payload(id)
     redis.call('PEXPIRE', key, ttl)
   end
   if known[6] == '1' then redis.call('PEXPIRE', events(id), ttl) end

@@ -6,7 +6,6 @@ local CLASSES = {'high', 'normal', 'low'}
 local function line_key(class, line) return root .. 'line:' .. class .. ':' .. line end
 local function lines(class) return root .. 'lines:' .. class end -- line -> tag of its first job
 local function tags(class) return root .. 'tags:' .. class end
-local known_tags = {}
 
 -- line_of: the line of a job; one of a release without lines has none in its record.
 local function line_of(id, line)
@@ -26,27 +25,64 @@ local function waiting_jobs(class)
 end
 
 -- next_tag: the place of one more job of this tenant, behind all of its own.
+local known_tags = {}
 local function next_tag(class, tenant, cost)
   local known = known_tags[class]
   if not known then
-    known = {served = tonumber(redis.call('HGET', root .. 'turns', 'served:' .. class)) or 0, last = {}}
+    known = {served = tonumber(redis.call('HGET', root .. 'turns', 'served:' .. class)) or 0, last = {}, new = {}}
     known_tags[class] = known
   end
   local last = known.last[tenant] or tonumber(redis.call('HGET', tags(class), tenant)) or 0
   if known.served > last then last = known.served end -- guard: the time a tenant was away is no credit
   local tag = last + cost
   known.last[tenant] = tag
-  redis.call('HSET', tags(class), tenant, tag)
-  return tag
+  known.new[tenant] = string.format('%.17g', tag) -- all of it, since tags are compared
+  return known.new[tenant]
 end
 
+-- join: a job waits from now on. Those of a call are written together: by its end, or before its lines are read.
+local joining = {}
+local function join(class, line, id, tag)
+  joining[class] = joining[class] or {}
+  local jobs = joining[class][line] or {head = tag}
+  joining[class][line] = jobs
+  jobs[#jobs + 1] = tag
+  jobs[#jobs + 1] = id
+  if tonumber(tag) < tonumber(jobs.head) then jobs.head = tag end
+  deepen(class, 1)
+end
+local function write_lines()
+  for class, of in pairs(joining) do
+    for line, jobs in pairs(of) do
+      in_bulk(jobs, 'ZADD', line_key(class, line))
+      redis.call('ZADD', lines(class), 'LT', jobs.head, line)
+    end
+  end
+  joining = {}
+  for class, known in pairs(known_tags) do
+    local new = {}
+    for tenant, tag in pairs(known.new) do
+      new[#new + 1] = tenant
+      new[#new + 1] = tag
+    end
+    in_bulk(new, 'HSET', tags(class))
+    known.new = {}
+  end
+end
+writers[#writers + 1] = write_lines
+
 -- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait. Then how many of those
--- are of its class, and of its line.
+-- are of its class, and of its line. Reads a class' lines once a call, so the lines must not change any more.
+local HEADS = 50 -- lines of a class that are looked at
+local heads = {}
 local function position(class, line, id, tag)
   local in_line = redis.call('ZRANK', line_key(class, line), id)
   if not in_line then return 0, 0, 0 end
-  local before = in_line
-  for _, other in ipairs(redis.call('ZRANGE', lines(class), '-inf', '(' .. tag, 'BYSCORE', 'LIMIT', 0, 50)) do
+  heads[class] = heads[class] or redis.call('ZRANGE', lines(class), 0, HEADS - 1, 'WITHSCORES')
+  local before, place = in_line, tonumber(tag)
+  for i = 1, #heads[class], 2 do
+    if tonumber(heads[class][i + 1]) >= place then break end
+    local other = heads[class][i]
     if other ~= line then before = before + redis.call('ZCOUNT', line_key(class, other), '-inf', '(' .. tag) end
   end
   local in_class = before
@@ -57,6 +93,7 @@ end
 
 -- head_changed: what a line's first job is now; a class without jobs needs no memory of who stood where.
 local function head_changed(class, line)
+  write_lines()
   local head = redis.call('ZRANGE', line_key(class, line), 0, 0, 'WITHSCORES')
   if head[2] then
     redis.call('ZADD', lines(class), head[2], line)
@@ -64,13 +101,6 @@ local function head_changed(class, line)
     redis.call('ZREM', lines(class), line)
     if redis.call('EXISTS', lines(class)) == 0 then redis.call('DEL', tags(class)) end
   end
-end
-
--- join: a job waits from now on.
-local function join(class, line, id, tag)
-  redis.call('ZADD', line_key(class, line), tag, id)
-  redis.call('ZADD', lines(class), 'LT', tag, line)
-  deepen(class, 1)
 end
 
 -- pop: the first `count` jobs of a line leave it to be started.

@@ -64,6 +64,7 @@ end
 local function ids_of(queue, count)
   local wanted = queue.taken + count
   if wanted > (queue.read or 0) then
+    if queue.read then wanted = math.max(wanted, 2 * queue.read) end -- each reading begins anew, so few of them are best
     queue.ids, queue.tags, queue.read = {}, {}, wanted
     local first = redis.call('ZRANGE', line_key(queue.class, queue.line), 0, wanted - 1, 'WITHSCORES')
     for i = 1, #first, 2 do

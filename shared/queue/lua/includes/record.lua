@@ -7,6 +7,7 @@ local root, payloads, results = KEYS[1], KEYS[2], KEYS[3]
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
+local stamp = string.format('%d', now) -- now as it is stored: to hand a number to Redis costs more than the text of it
 local ALARMS = root .. 'alarms'
 local WAKE = root .. 'wake'
 local DEAD = root .. 'dlq'
@@ -25,10 +26,43 @@ local function items(first, width, fn)
   end
 end
 
--- Counter changes are gathered and written once a call.
+-- in_bulk: one command for any number of values, which costs Redis and its append-only file less than one for each. Lua hands over 8000 at most.
+local BULK = 4000
+local function in_bulk(values, ...)
+  for first = 1, #values, BULK do
+    local command = {...}
+    for i = first, math.min(first + BULK - 1, #values) do command[#command + 1] = values[i] end
+    redis.call(unpack(command))
+  end
+end
+
+-- What many jobs change in one key is gathered and written once a call; a script that has to read it before that writes it first.
+-- When each job must be looked at next (ms); false: never again. The last word counts.
+local alarms = {}
+local function set_alarm(id, at) alarms[id] = at end
+local function write_alarms()
+  local due, over = {}, {}
+  for id, at in pairs(alarms) do
+    if at then
+      due[#due + 1] = at
+      due[#due + 1] = id
+    else
+      over[#over + 1] = id
+    end
+  end
+  alarms = {}
+  in_bulk(due, 'ZADD', ALARMS)
+  in_bulk(over, 'ZREM', ALARMS)
+end
+-- So are the payloads that nobody needs any more,
+local dropped = {}
+local function drop_payload(id) dropped[#dropped + 1] = payloads .. id end
+-- what the other parts gather, each written by a function of its own,
+local writers = {}
+-- the changes of counters,
 local changes = {}
 local function count(name, by) changes[name] = (changes[name] or 0) + by end
--- So are changes to what the shard holds: unfinished jobs of each tenant and for each model, and the bytes of their payloads.
+-- and of what the shard holds: unfinished jobs of each tenant and for each model, and the bytes of their payloads.
 local held_bytes, held_jobs, held_models = 0, {}, {}
 local function hold(tenant, model, jobs, bytes)
   held_jobs[tenant] = (held_jobs[tenant] or 0) + jobs
@@ -41,10 +75,10 @@ local function write_held(key, held)
     if by ~= 0 and redis.call('HINCRBY', key, name, by) <= 0 then redis.call('HDEL', key, name) end
   end
 end
--- So are the changes to how many jobs wait in each class,
+-- of how many jobs wait in each class,
 local deeper = {high = 0, normal = 0, low = 0}
 local function deepen(class, by) deeper[class] = deeper[class] + by end
--- and those to the calls under way, in thousandths: of a host, and of a unit, which is a model in the memory of a host.
+-- and of the calls under way, in thousandths: of a host, and of a unit, which is a model in the memory of a host.
 local taken = {}
 local function use(slot, sign)
   local host, unit, thousandths = string.match(slot, '^([^|]*)|([^|]*)|(%d+)$')
@@ -63,7 +97,10 @@ end
 local function give_back(slot, call)
   if not call or share(call, -1) == 0 then use(slot, -1) end -- guard: the last one gives it back
 end
-local function write_counts()
+local function write_gathered()
+  write_alarms()
+  in_bulk(dropped, 'DEL')
+  for _, write in ipairs(writers) do write() end
   for name, by in pairs(changes) do
     if by ~= 0 then redis.call('HINCRBY', root .. 'counters', name, by) end
   end
@@ -109,7 +146,7 @@ end
 -- tell: append one event to the inbox of every gateway that watches the job. A dead gateway's inbox is not made anew.
 local function tell(watchers, ...)
   for gateway in string.gmatch(watchers or '', '%S+') do
-    redis.call('XADD', root .. 'inbox:' .. gateway, 'NOMKSTREAM', 'MAXLEN', '~', 20000, '*', ...) -- guard: no inbox without a reader
+    redis.call('XADD', root .. 'inbox:' .. gateway, 'NOMKSTREAM', 'MAXLEN', '~', '20000', '*', ...) -- guard: no inbox without a reader
   end
 end
 

@@ -3,7 +3,7 @@ local function requeue(id, from, deadline, tag, ...)
   if not move(record(id), from, 'queued', 'tok', '', ...) then return false end
   local at = redis.call('HMGET', record(id), 'c', 'l')
   join(at[1], line_of(id, at[2]), id, tag)
-  redis.call('ZADD', ALARMS, deadline, id)
+  set_alarm(id, deadline)
   redis.call('ZADD', WAKE, 0, 'w')
   return true
 end
@@ -18,6 +18,6 @@ end
 -- put_off: running -> scheduled, to be queued again after `delay` ms, or to expire if the deadline comes first. `...` are further record fields.
 local function put_off(id, delay, deadline, ...)
   move(record(id), 'running', 'scheduled', 'tok', '', 'at', now + delay, ...)
-  redis.call('ZADD', ALARMS, math.min(now + delay, deadline), id)
+  set_alarm(id, math.min(now + delay, deadline))
   redis.call('ZADD', WAKE, 0, 'w') -- a worker that went to sleep before this would sleep past it
 end
