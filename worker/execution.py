@@ -150,7 +150,7 @@ class Execution:
                 verdict = stopped
                 raise
             finally:
-                ask = self._hosts.asks_loaded(route)
+                ask = self._hosts.asks_loaded(route) if isinstance(verdict, BackendTimeout) else None
                 under_way = self._hosts.under_way(route)
                 self._guards.ended(admission, route, verdict, ask=ask, full_wait=trip.full_wait, under_way=under_way)
 

@@ -11,10 +11,10 @@ orders to load it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -33,8 +33,7 @@ BYTES_PER_TOKEN = 3
 CONTEXT_STEP = 1024
 
 
-@dataclass(slots=True, frozen=True)
-class Route:
+class Route(NamedTuple):
     """Where a call goes. `host` is the backend's name."""
 
     host: str
@@ -102,6 +101,8 @@ def routes(legs: Sequence[Leg], failed: Sequence[Route], *, tries: int, doubted:
     ones, those come first that have a host which was not lost a moment ago (`doubted`): a stand-in is of no use where
     nobody answers.
     """
+    if not failed:  # most jobs: the first model has its turn, and no host has failed
+        return [Route(host, leg.model) for leg in legs for host in leg.hosts]
     first = turn(len(legs), len(failed), tries)
     later = sorted(legs[first:], key=lambda leg: first > 0 and all(host in doubted for host in leg.hosts))
     return [
@@ -219,4 +220,6 @@ def limits(timeouts: CallTimeouts, left_s: float, policy: FallbackPolicy, *, is_
         total = min(total, policy.timeout_s)
     if not is_last:
         first_byte = min(first_byte, left_s * FIRST_BYTE_SHARE)
-    return dataclasses.replace(timeouts, total_s=total, first_byte_s=min(first_byte, total))
+    return CallTimeouts(
+        connect_s=timeouts.connect_s, first_byte_s=min(first_byte, total), gap_s=timeouts.gap_s, total_s=total
+    )

@@ -48,12 +48,12 @@ class Guards:
         route: Route,
         error: BaseException | None,
         *,
-        ask: AskLoaded,
+        ask: AskLoaded | None,
         full_wait: bool,
         under_way: int,
     ) -> None:
-        """An admitted call is over; `error` is what it raised, `ask` tells what the host has in memory, `under_way` how
-        many calls of this worker go on along the same route.
+        """An admitted call is over; `error` is what it raised, `ask` tells what the host has in memory after a
+        timeout, `under_way` how many calls of this worker go on along the same route.
 
         `full_wait` is False for a call that had less time than its model is usually given: its timeout proves little.
         """

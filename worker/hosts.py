@@ -153,6 +153,8 @@ class Hosts:
         """The names of a service's hosts, best first for this attempt: those with the least `swap` before others, those
         that did not have the model a moment ago last."""
         names = self.of(service)
+        if len(names) < 2:
+            return names
         order = preference([self._hosts[name].in_flight for name in names], attempt)
         return sorted((names[i] for i in order), key=lambda name: (self.lacks(name, model), swap(name)))
 

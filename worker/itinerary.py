@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.errors import ModelNotFound, NoLocalBackend, ServiceUnavailable
 from shared.model_names import is_allowed, same
@@ -35,8 +36,7 @@ class Origin(StrEnum):
     DEFAULT = "default"
 
 
-@dataclass(slots=True, frozen=True)
-class Step:
+class Step(NamedTuple):
     """A model at a service."""
 
     service: str

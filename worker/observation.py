@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import cache, partial
 from types import TracebackType
 from typing import Self
 from zlib import crc32
@@ -53,7 +54,13 @@ class Observation:
         self._process = psutil.Process()
         self._stale_writes = 0
         self._lost_leases = 0
+        # Looked up once for each label: that costs more than to count.
         self._wait = metrics.queue_wait.labels(self._worker)
+        self._prompt_tokens = metrics.tokens.labels(self._worker, "prompt")
+        self._completion_tokens = metrics.tokens.labels(self._worker, "completion")
+        self._first_token_by_model = cache(partial(metrics.time_to_first_token.labels, self._worker))
+        self._duration_by_model = cache(partial(metrics.duration.labels, self._worker))
+        self._requests_by_model_and_status = cache(partial(metrics.requests.labels, self._worker))
 
     def claimed(self, job: RunningJob) -> None:
         self._wait.observe(job.queue_wait_s)
@@ -63,8 +70,7 @@ class Observation:
         return ObservedCall(self, job, request)
 
     def first_token(self, job: RunningJob, seconds: float) -> None:
-        model = self.metrics.model_label(job.notes.model)
-        self.metrics.time_to_first_token.labels(self._worker, model).observe(seconds)
+        self._first_token_by_model(self.metrics.model_label(job.notes.model)).observe(seconds)
 
     def exchanged(self, request: Request, answer: TextAnswer | EmbeddingAnswer) -> None:
         """What was asked and said, for those who chose to have it in their logs."""
@@ -84,8 +90,8 @@ class Observation:
 
     def answered(self, job: RunningJob, usage: Usage, timings: Timings) -> None:
         job.usage = usage
-        self.metrics.tokens.labels(self._worker, "prompt").inc(usage.prompt_tokens)
-        self.metrics.tokens.labels(self._worker, "completion").inc(usage.completion_tokens)
+        self._prompt_tokens.inc(usage.prompt_tokens)
+        self._completion_tokens.inc(usage.completion_tokens)
         if timings.load_s >= LOAD_FROM_S:
             model = self.metrics.model_label(job.notes.model)
             self.metrics.model_load.labels(self._worker, model).observe(timings.load_s)
@@ -95,8 +101,8 @@ class Observation:
         model = self.metrics.model_label(job.notes.model or "unknown")
         handed_back = state == "scheduled" and not (error is not None and error.code)
         status = "released" if handed_back else STATUS.get(state, _status(state))
-        self.metrics.requests.labels(self._worker, model, status).inc()
-        self.metrics.duration.labels(self._worker, model).observe(seconds)
+        self._requests_by_model_and_status(model, status).inc()
+        self._duration_by_model(model).observe(seconds)
         if error is not None and error.code and state not in ("cancelled", "queued"):
             said = error.message if self._log_prompts else shown(error)
             log.warning("job.failed", **_figures(job, state, seconds), code=error.code, error=said)

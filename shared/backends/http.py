@@ -13,6 +13,7 @@ Every failure of the network leaves here, and `Call`, as a `BackendError`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import AsyncIterable, Mapping
 
@@ -51,6 +52,12 @@ def unreachable(reason: str) -> BackendUnreachable:
         f"The model server does not answer ({reason}). Check that it is running and that the configured base URL "
         "is right; an Ollama is started with `ollama serve`."
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _connecting_within(connect_s: float) -> aiohttp.ClientTimeout:
+    """The one limit that is left to aiohttp."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
 
 
 class Upstream:
@@ -138,7 +145,7 @@ class Upstream:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
+                timeout=_connecting_within(timeouts.connect_s),
             )
 
         started = asyncio.get_running_loop().time()

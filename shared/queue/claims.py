@@ -86,6 +86,8 @@ class Claims:
         they are not set aside with it, a worker runs one suspect at a time; the others go back, at no cost, before it
         starts.
         """
+        if not any(job.is_suspect for job, _ in claimed):
+            return claimed
         taken = any(job.is_suspect for job in self._running.values())
         chosen: list[Claimed] = []
         fields: list[Field] = []
@@ -108,10 +110,11 @@ class Claims:
 
     def _read_all(self, rows: Sequence[Sequence[Any]]) -> list[Claimed]:
         batches: dict[int, Batch] = {}
-        return [self._read(row, batches) for row in rows]
+        now = asyncio.get_running_loop().time()
+        return [self._read(row, batches, now) for row in rows]
 
-    def _read(self, row: Sequence[Any], batches: dict[int, Batch]) -> Claimed:
-        """A claim's row; the jobs of one batch get the same object."""
+    def _read(self, row: Sequence[Any], batches: dict[int, Batch], now: float) -> Claimed:
+        """A claim's row, read at `now` in the loop's time; the jobs of one batch get the same object."""
         job_id, token, payload, attempt, failures, created_ms, deadline_ms, now_ms, keeps_events, crashes = row[:10]
         slot, batch, *past = row[10:]
         host, _, unit = slot.partition(b"|")
@@ -123,7 +126,7 @@ class Claims:
             failures=failures,
             enqueued_ms=created_ms,
             claimed_ms=now_ms,
-            deadline=asyncio.get_running_loop().time() + (deadline_ms - now_ms) / 1000,
+            deadline=now + (deadline_ms - now_ms) / 1000,
             keeps_events=keeps_events == b"1",
             restartable=False,
             raw_request=_NOTHING,

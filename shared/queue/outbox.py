@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 
 import structlog
 from redis.exceptions import RedisError
@@ -53,13 +54,18 @@ class Outbox:
         self.stale_writes = 0
         """Writes Redis refused because another worker holds the job."""
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Looked up once: before Python 3.12 each look asks the kernel for the process id.
+        return asyncio.get_running_loop()
+
     def has_deltas(self, job: RunningJob, *, urgent: bool) -> None:
         """Note that `job.pending` holds deltas."""
         self._dirty[job.token] = job
         if urgent:
             self._wake()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(CHUNK_INTERVAL_S, self._wake)
+            self._timer = self._loop.call_later(CHUNK_INTERVAL_S, self._wake)
 
     def settle(
         self, job: RunningJob, verdict: Verdict, *, error: bytes = b"", result: bytes = b"", delay_s: float = 0.0
@@ -68,7 +74,7 @@ class Outbox:
         if job.pending:
             self._chunks.append(self._chunk(job))
             self._dirty.pop(job.token, None)
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = self._loop.create_future()
         notes = encode(job.notes)
         item = (job.id, job.token, verdict, error, result, int(delay_s * 1000), notes)
         self._settlements.append((item, future))

@@ -137,7 +137,8 @@ class RunningJob:
     def publish(self, delta: Delta | OperationProgress) -> None:
         """Send a delta to whoever watches: the first at once, later ones gathered for a moment. Does not wait."""
         self.pending.append(delta)
-        self.outbox.has_deltas(self, urgent=not self.published and len(self.pending) == 1)
+        if len(self.pending) == 1:  # of more, the outbox knows already
+            self.outbox.has_deltas(self, urgent=not self.published)
 
 
 JobFunction = Callable[[dict[str, Any], RunningJob], Awaitable[bytes]]

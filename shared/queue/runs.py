@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cached_property, partial
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -51,6 +52,11 @@ class Runs:
         self._riders = 0
         """Running jobs that share the call of another."""
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Looked up once: before Python 3.12 each look asks the kernel for the process id.
+        return asyncio.get_running_loop()
+
     @property
     def calls(self) -> int:
         """Calls under way: the jobs of a batch share one."""
@@ -74,8 +80,8 @@ class Runs:
         if job.batch is not None:
             self._riders += job.batch.left > 0
             job.batch.left += 1
-        task = self._tasks[job.id] = asyncio.create_task(self._run(job, payload))
-        task.add_done_callback(lambda task: self._done(job, task))
+        task = self._tasks[job.id] = self._loop.create_task(self._run(job, payload))
+        task.add_done_callback(partial(self._done, job))
 
     def _done(self, job: RunningJob, task: asyncio.Task[None]) -> None:
         stopped = self._stopped.pop(job.token, None)
@@ -92,7 +98,7 @@ class Runs:
         self._ended.set()
 
     async def _run(self, job: RunningJob, payload: bytes) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         start = loop.time()
         timer = loop.call_at(job.deadline, self.stop, job.id, StopReason.EXPIRED)
         try:
@@ -115,9 +121,10 @@ class Runs:
             job.tenant, job.no_store, job.request_id = stored.k.tenant, stored.k.no_store, stored.k.request_id
             job.route, job.local_only, job.cache_as = stored.k.route, stored.k.local_only, stored.k.cache_as
             # On every log line of this run: each job has a task, and with it a context, of its own.
-            bind_contextvars(job_id=job.id, attempt=job.attempt)
             if job.request_id:
-                bind_contextvars(request_id=job.request_id)
+                bind_contextvars(job_id=job.id, attempt=job.attempt, request_id=job.request_id)
+            else:
+                bind_contextvars(job_id=job.id, attempt=job.attempt)
             return Ending(Verdict.SUCCEEDED, await self._call(job))
         except asyncio.CancelledError:
             return STOPPED[self._stopped.get(job.token, StopReason.DRAIN)]
