@@ -3,9 +3,10 @@
 Each worker counts its own results: that is fast and goes on while Redis is away. What it concludes it tells the others
 (an opening, a closing), and it obeys what they tell. Failures in a row are also counted together: a failure is told as
 it happens, with the time since the worker's latest success, and the worker that completes a telling row opens the
-circuit for all. So a host that is gone costs the fleet one row, not one a worker; and where calls succeed here and
-there, no row comes about. Only one call in the whole fleet probes a half-open circuit: it needs a permit that Redis
-gives to one at a time, for the lease's length. While calls succeed, nothing but memory is touched.
+circuit for all. So a host that is gone costs the fleet one row, not one a worker. Successes are heard of only from
+those who fail; where they have ended rows of late, a row must therefore be twice as long as the longest of those. Only
+one call in the whole fleet probes a half-open circuit: it needs a permit that Redis gives to one at a time, for the
+lease's length. While calls succeed, nothing but memory is touched.
 
 When Redis does not answer, each worker goes on alone: it opens and closes its circuits by what it sees itself and
 sends one probe of its own. What it concluded meanwhile it tells once Redis is back; if the others have agreed on

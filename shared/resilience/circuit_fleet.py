@@ -101,8 +101,9 @@ class Fleet:
     ) -> CircuitRow:
         """Add `count` failures in a row, the first of them `since_first_s` ago, to the fleet's.
 
-        The circuit as it stands afterwards: open if that makes `telling` of them with no success of anybody's in
-        between. `known` is the generation they happened under.
+        The circuit as it stands afterwards: open if that makes `telling` of them with no known success of anybody's in
+        between, and twice as many as in the longest row that a success has ended within the window. `known` is the
+        generation they happened under.
         """
         keys = [self._keys.circuit(name), self._keys.circuit_failures(name), self._keys.circuits]
         window_ms = int(self._policy.window_s * 1000)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.errors import DeadlineUnreachable
 from shared.resilience.breaker_store import ASK_LIMIT_S
 from tests.chaos.campaign import Bench, Campaign, bench
 from tests.chaos.checker import Report, check
 from tests.chaos.client import Form, Sent, ask
+from tests.chaos.load import LONGEST_TOKENS
 from tests.chaos.outcome import Outcome
 from tests.chaos.stack import until
 from tests.chaos.upstream import (
@@ -43,6 +46,7 @@ DRAINED_WITHIN_S = 30.0
 DEADLINE_S = 3.0
 DEADLINE_OFF_S = 1.0
 BUSY_PAUSE_S = 1.0
+DRIP_S = 1.0
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -55,6 +59,8 @@ class Kind:
     circuits: int = 2
     slow_s: float = 0.0
     """Until a failed call is judged; meanwhile every slot makes one call after the other, each up to its limit."""
+    lingers_s: float = 0.0
+    """How long a call that it has befallen may go on after its end, in a slot that others wait for."""
     opens: bool = True
 
 
@@ -66,7 +72,8 @@ KINDS = (
     Kind(name="hang before headers", fault={"kind": "hang", "match": {"path": "/api/*"}}, seconds=8.0, circuits=1,
          slow_s=LIMIT_S + ASK_LIMIT_S),
     Kind(name="hang mid-stream", fault={"kind": "hang", "after_tokens": 5}, seconds=5.0, slow_s=LIMIT_S),
-    Kind(name="drip, a token a second", fault={"kind": "drip", "delay_seconds": 1.0}, opens=False),
+    Kind(name="drip, a token a second", fault={"kind": "drip", "delay_seconds": DRIP_S}, opens=False,
+         lingers_s=LONGEST_TOKENS * DRIP_S),
 )  # fmt: skip
 SHORT = ("500 storm", "503 busy")
 
@@ -108,8 +115,8 @@ async def run(campaign: Campaign) -> Outcome:
             stack, b.sent, b.sampler, b.oracle, gateway_url=stack.gateways[0].url,
             may_end=frozenset({"succeeded", "dead_lettered", "expired"}),
         )  # fmt: skip
-    timed = {one.job_id for tally in tallies.values() for one in tally.timed}
-    report.expect("ended otherwise than by success or three failures", _odd_ends(report, timed))
+    timed = [one for tally in tallies.values() for one in tally.timed]
+    report.expect("ended otherwise than by success or three failures", _odd_ends(report, {one.job_id for one in timed}))
     for kind in kinds:
         _judge(outcome, kind, tallies[kind.name], workers, report)
     bound = POLICY.failures + math.ceil(outage_s / POLICY.open_s) + workers
@@ -122,8 +129,11 @@ async def run(campaign: Campaign) -> Outcome:
     outcome.within(f"{what}: healed to closed", 1, outage.recovery_s, CLOSED_WITHIN_S)
     dead = [r for r in report.records.values() if r.state == "dead_lettered"]
     outcome.tell("jobs that used up their three tries", len(report.records), len(dead))
-    refused = [one for one in b.sent if not one.accepted]
-    outcome.none("submissions refused", len(b.sent), len(refused))
+    hopeless = [one for one in timed if one.error == DeadlineUnreachable.code]
+    outcome.tell(f"refused as hopeless, of those with {DEADLINE_S:g} s to live", len(timed), len(hopeless))
+    refused = Counter(f"{one.status} {one.error}" for one in b.sent if not one.accepted and one not in hopeless)
+    what = "".join(f", {answer}" for answer in sorted(refused))
+    outcome.none(f"submissions refused{what}", len(b.sent), refused.total())
     outcome.add_report(report)
     return outcome
 
@@ -151,7 +161,7 @@ async def _fault(b: Bench, kind: Kind, way: Door) -> Tally:
     else:
         await behave(stack)
         calls = len(await calls_between(stack, began, healed))
-    recovery_s = await _flows(b, healed)
+    recovery_s = await _flows(b, healed, kind.lingers_s)
     await reset_circuits(stack)
     return Tally(calls, recovery_s, opened, timed, broken_off)
 
@@ -174,8 +184,11 @@ async def _failures(b: Bench) -> int:
     return await b.stack.counter("retried") + await b.stack.counter("dead_lettered")
 
 
-async def _flows(b: Bench, healed: float) -> float:
-    """Wait until all circuits are closed and nothing waits. Seconds from the healing to the former."""
+async def _flows(b: Bench, healed: float, lingers_s: float = 0.0) -> float:
+    """Wait until all circuits are closed and nothing waits. Seconds from the healing to the former.
+
+    `lingers_s`: so long calls from before the healing may still hold their slots, all of them if it comes to that.
+    """
 
     async def all_closed() -> bool:
         return not await troubled(b.stack)
@@ -187,7 +200,11 @@ async def _flows(b: Bench, healed: float) -> float:
         waiting = [await b.stack.counter(state) for state in ("queued", "scheduled")]
         return sum(waiting) <= PER_SECOND
 
-    await until(drained, DRAINED_WITHIN_S, "the backlog drains")
+    try:
+        await until(drained, lingers_s + DRAINED_WITHIN_S, "the backlog drains")
+    except TimeoutError as late:
+        held = {state: await b.stack.counter(state) for state in ("queued", "scheduled", "running")}
+        raise TimeoutError(f"{late}; jobs: {held}") from None
     return recovery_s
 
 

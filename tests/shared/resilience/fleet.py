@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import redis as blocking
 from redis.asyncio import Redis
 
 from shared.queue.keys import Keys
@@ -43,8 +44,9 @@ def scripts_on_test_clock() -> Iterator[None]:
 class FakeFleet:
     """Workers whose clock, and Redis' for our scripts, is `now`."""
 
-    def __init__(self, redis: Redis, size: int, policy: BreakerPolicy | None = None) -> None:
+    def __init__(self, redis: Redis, clock: blocking.Redis, size: int, policy: BreakerPolicy | None = None) -> None:
         self.redis = redis
+        self._clock = clock
         self.policy = policy or BreakerPolicy()
         self.now = 1_000_000.0
         self.workers = [self.worker(index) for index in range(size)]
@@ -57,19 +59,20 @@ class FakeFleet:
     async def wait(self, seconds: float) -> None:
         """Time passes, also for the leases of permits."""
         self.now += seconds
-        await self.set_clock()
+        self.set_clock()
         for key, until in list(self._permits.items()):
             if self.now >= until:
                 await self.redis.delete(key)
                 del self._permits[key]
 
-    async def set_clock(self) -> None:
+    def set_clock(self) -> None:
+        """Blocks: were it awaited, workers would meanwhile tell by the old time what happened since."""
         micros = round(self.now * 1e6)
-        pipe = self.redis.pipeline()
+        pipe = self._clock.pipeline()
         pipe.delete(CLOCK)
         pipe.rpush(CLOCK, micros // 1_000_000, micros % 1_000_000)
         pipe.expire(CLOCK, 3600)
-        await pipe.execute()
+        pipe.execute()
 
     async def admit(self, worker: int, names: tuple[str, ...] = NAMES) -> Admission:
         admission = await self.workers[worker].admit(names)
@@ -77,8 +80,14 @@ class FakeFleet:
             self._permits[KEYS.circuit_permit(name)] = self.now + self.policy.probe_lease_s
         return admission
 
+    async def tell(self, worker: int) -> None:
+        """What that worker had to tell has been told."""
+        self.set_clock()
+        await self.workers[worker].stop()
+
     async def settle(self) -> None:
         """What the workers had to tell has been told; what the fleet knows, all of them know."""
+        self.set_clock()
         for worker in self.workers:
             await worker.stop()
         for worker in self.workers:
@@ -93,9 +102,9 @@ class FakeFleet:
 async def fleet_on(url: str, size: int, policy: BreakerPolicy | None = None) -> AsyncIterator[FakeFleet]:
     async with Redis.from_url(url) as redis:
         await redis.flushdb()
-        with scripts_on_test_clock():
-            fleet = FakeFleet(redis, size, policy)
-            await fleet.set_clock()
+        with scripts_on_test_clock(), blocking.Redis.from_url(url) as clock:
+            fleet = FakeFleet(redis, clock, size, policy)
+            fleet.set_clock()
             yield fleet
             for worker in fleet.workers:
                 await worker.stop()

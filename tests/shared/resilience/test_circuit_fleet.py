@@ -157,7 +157,7 @@ async def test_failures_of_one_moment_count_each(told: Told) -> None:
 
 
 async def test_a_success_since_the_row_began_ends_it_one_from_before_does_not(told: Told) -> None:
-    await told.failed(count=4)
+    await told.failed(count=2)
     await told.after(1.0)
     await told.failed(count=2, since_success_s=0.5)
     await told.after(1.0)
@@ -166,9 +166,34 @@ async def test_a_success_since_the_row_began_ends_it_one_from_before_does_not(to
 
 
 async def test_a_row_begins_with_its_first_failure_not_when_that_was_told(told: Told) -> None:
-    await told.failed(count=4, since_first_s=0.5)
-    assert (await told.failed(count=1, since_first_s=0.1, since_success_s=0.3)).state == ""
-    assert (await told.failed(count=4, since_success_s=0.2)).state == "open"
+    await told.failed(count=2, since_first_s=0.5, telling=3)
+    assert (await told.failed(since_first_s=0.1, since_success_s=0.3, telling=3)).state == ""
+    assert (await told.failed(count=3, since_success_s=0.2, telling=3)).state == "open"
+
+
+async def test_failures_from_before_a_success_that_others_told_of_are_not_counted(told: Told) -> None:
+    await told.failed(since_success_s=0.1)
+    await told.failed(count=4, since_first_s=0.2, since_success_s=0.3)
+    assert (await told.failed(count=3)).state == ""
+    assert (await told.failed()).state == "open"
+
+
+async def test_a_row_must_be_twice_as_long_as_the_longest_that_a_success_has_ended(told: Told) -> None:
+    await told.failed(count=4)
+    for _ in range(2):  # the longest ends first, then a short one
+        await told.after(0.5)
+        await told.failed(since_success_s=0.2)
+    assert (await told.failed(count=6)).state == ""
+    assert (await told.failed()).state == "open"
+
+
+async def test_a_long_row_of_long_ago_says_nothing(told: Told) -> None:
+    await told.failed(count=4)
+    await told.after(0.5)
+    await told.failed(since_success_s=0.2)
+    await told.after(POLICY.window_s + 0.1)
+    assert (await told.failed(count=4, since_success_s=0.1)).state == ""
+    assert (await told.failed()).state == "open"
 
 
 async def test_a_row_does_not_outlast_a_change(told: Told) -> None:
