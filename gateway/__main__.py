@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import gc
 
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
+from shared.garbage import collect_seldom
 from shared.lifecycle import (
     ConfigFault,
     StopSignal,
@@ -24,9 +24,7 @@ async def serve(settings: GatewaySettings) -> None:
     stop.install()
     gateway = Gateway(settings)
     await gateway.start()
-    # What start-up built stays: the collector need not look through it again and again.
-    gc.collect()
-    gc.freeze()
+    collect_seldom()
     try:
         announce("gateway", settings.gateway_host, gateway.port)
         await stop.wait()

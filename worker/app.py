@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import secrets
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 import structlog
 from redis.exceptions import RedisError
 
+from shared.garbage import collect_seldom
 from shared.jobs import INFERENCE_KINDS
 from shared.lifecycle import StopSignal
 from shared.pins import KeepAlive
@@ -43,9 +43,6 @@ from worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
-GARBAGE_THRESHOLD = 5000
-"""Objects made and not yet freed after which Python looks for garbage. Its own 700 are a few jobs' worth: to look so
-often takes a tenth of a worker's CPU time, and nearly everything goes without it."""
 STALLED_AFTER_S = 10.0
 """A claim loop that has not turned for this long is stuck."""
 
@@ -215,8 +212,5 @@ class WorkerService:
 
 async def run(settings: WorkerSettings) -> None:
     service = WorkerService(settings)
-    # What start-up built stays: the collector need not look through it again and again, while streams wait.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    collect_seldom()
     await service.run()
