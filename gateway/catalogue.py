@@ -24,6 +24,8 @@ from shared.telemetry.logging import logger
 log = logger("catalogue")
 
 FRESH_FOR_S = 5.0
+REFUSAL_FRESH_FOR_S = 0.5
+"""A model that was pulled a moment ago must not be refused; nor may wrong names have the hosts asked all the time."""
 CLOUD_FRESH_FOR_S = 300.0
 """Somebody else's servers are asked less often; what they offer changes slowly."""
 LOOK_EVERY_S = 0.25
@@ -90,13 +92,14 @@ class Catalogue:
         self._together: tuple[int, str, Listing] = (-1, "", Listing())
 
     async def listing(self, *, wait: bool = False) -> Listing:
-        """All services' models. Old lists are renewed behind the caller's back, unless there is none yet or `wait` is
-        set.
+        """All services' models. Old lists are renewed behind the caller's back, unless there is none yet. With `wait`
+        they are as of now, give or take half a second, as a refusal needs them.
 
         The default service's models have their bare names, the others' `service~model`.
         """
         now = time.monotonic()
-        stale = [shelf for shelf in self._follow().values() if shelf.is_stale(now)]
+        fresh_for_s = REFUSAL_FRESH_FOR_S if wait else FRESH_FOR_S
+        stale = [shelf for shelf in self._follow().values() if shelf.is_stale(now, fresh_for_s)]
         if stale:
             awaited = [(shelf.renewal(), wait or not shelf.is_read) for shelf in stale]
             await asyncio.gather(*(asyncio.shield(renewal) for renewal, is_needed in awaited if is_needed))
@@ -196,9 +199,10 @@ class _Shelf:
     def is_read(self) -> bool:
         return self._read_at != float("-inf")
 
-    def is_stale(self, now: float) -> bool:
+    def is_stale(self, now: float, fresh_for_s: float = FRESH_FOR_S) -> bool:
+        """`fresh_for_s` is for lists of ours, and for those that could not be read."""
         often = self._service.local or not self.listing.answered
-        return now - self._read_at >= (FRESH_FOR_S if often else CLOUD_FRESH_FOR_S)
+        return now - self._read_at >= (fresh_for_s if often else CLOUD_FRESH_FOR_S)
 
     def renewal(self) -> asyncio.Task[None]:
         """The reading under way, begun if there is none."""

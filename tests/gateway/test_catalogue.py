@@ -84,7 +84,8 @@ async def test_a_known_model_costs_no_call_and_an_unknown_one_few() -> None:
 
 @pytest.mark.req("S0-47")
 async def test_a_model_installed_since_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "FRESH_FOR_S", 0.0)
+    """At once, however fresh the list is for those whose models are on it."""
+    monkeypatch.setattr(catalogue, "REFUSAL_FRESH_FOR_S", 0.0)
     host = Host("mistral")
     listed = Catalogue(Offers(host))
     await listed.require("mistral")
