@@ -40,20 +40,27 @@ def check_form(request: GatewayRequest, *, any_type: bool = False) -> None:
         raise UnsupportedMediaType("Send the body in UTF-8.")
 
 
+def body_at_hand(request: GatewayRequest) -> bytes | None:
+    """The raw body, if it is here as a whole: mostly it comes in one packet with its head. Raises PayloadTooLarge."""
+    content = request.content
+    if not content.is_eof():
+        return None
+    body = content.read_nowait()
+    if len(body) > (limit := request.services.settings.max_body_bytes):
+        raise _too_large(limit)
+    return body
+
+
 async def read_body(request: GatewayRequest) -> bytes:
     """The raw body. Raises PayloadTooLarge, RequestTimeout, BadRequest for a body that breaks off."""
-    settings = request.services.settings
+    body = body_at_hand(request)
+    if body is not None:
+        return body
+    settings, content = request.services.settings, request.content
     limit = settings.max_body_bytes
     announced = request.content_length
     if announced is not None and announced > limit:
         raise _too_large(limit)
-    content = request.content
-    if content.is_eof():
-        # The usual case: head and body came in one packet.
-        body = content.read_nowait()
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
     blocks: list[bytes] = []
     size = 0
     try:
@@ -84,7 +91,9 @@ async def read_plain_or_json(request: GatewayRequest, plain: Decoder[P] | None) 
     Raises what `read_json` raises.
     """
     check_form(request)
-    body = await read_body(request)
+    body = body_at_hand(request)
+    if body is None:
+        body = await read_body(request)
     # With a key the JSON counts: it tells a repetition from another request.
     if plain is not None and IDEMPOTENCY_HEADER not in request.headers:
         value = read_plain(plain, body)

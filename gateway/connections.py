@@ -2,7 +2,7 @@
 answered.
 
 aiohttp limits the size of a head but not the time it takes, and answers parse errors with text. `GuardedHandler` adds
-the missing limits; it reads five of `web.RequestHandler`'s attributes, pinned by `tests/gateway/test_connections.py`.
+the missing limits; it reads some of `web.RequestHandler`'s attributes, pinned by `tests/gateway/test_connections.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.dispatch import Dispatcher
 from gateway.metrics import GatewayMetrics
 from gateway.request import GatewayRequest
 from gateway.services import Services
+from gateway.whole_answer import WholeAnswer
 from shared.envelope import error_response, new_request_id, raw_answer
 from shared.errors import ArrieroError, BadRequest, QueueUnavailable, RequestTimeout
 
@@ -94,6 +95,13 @@ class GuardedHandler(web.RequestHandler):
         # aiohttp calls this for every body, paused or not, and would each time parse nothing anew.
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, WholeAnswer) and not self._upgraded and resp.send(request):
+            return resp, False
+        return await super().finish_response(request, resp, start_time)
 
     def _arm(self) -> None:
         self._head_timer = self._guard.loop.call_later(self._guard.limits.header_timeout_s, self._head_is_late)

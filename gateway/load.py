@@ -44,9 +44,11 @@ class LoadView:
 
     async def fresh_outlook(self, at: Standing | None) -> Outlook | None:
         """The same by a view of now."""
-        if at is not None and time.monotonic() - self._seen_at >= OLD_AFTER_S:
+        if at is None:
+            return None
+        if time.monotonic() - self._seen_at >= OLD_AFTER_S:
             await self.refresh()
-        return self.outlook(at)
+        return self._waits.outlook(at)
 
     async def put_right(self, refused: Overloaded) -> None:
         """Tell a refused caller when to come back by what jobs are expected to take, where the queue could not."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
-from structlog.contextvars import bind_contextvars
 
 from gateway.cors import CorsPolicy
 from gateway.direct_errors import DirectErrors
@@ -27,7 +26,7 @@ from shared.errors import (
     MethodNotAllowed,
     RouteNotFound,
 )
-from shared.telemetry.logging import logger
+from shared.telemetry.logging import REQUEST_ID, logger
 from shared.wire.anthropic_render import error_body as anthropic_error_body
 from shared.wire.ollama_render import error_body as ollama_error_body
 
@@ -108,7 +107,7 @@ class FrontMiddleware:
 
     async def __call__(self, request: GatewayRequest, handler: Handler) -> web.StreamResponse:
         services = self._services
-        bind_contextvars(request_id=request.request_id)
+        REQUEST_ID.set(request.request_id)
         services.meter.began(request)
         path, status = NO_ROUTE, CLIENT_CLOSED_REQUEST
         try:
@@ -147,11 +146,11 @@ class FrontMiddleware:
                     response = web.Response(status=CLIENT_CLOSED_REQUEST)
                 else:
                     response = self._refuse(request, self._unexpected(request, path, error))
+            status = response.status
             if not response.prepared:
                 stamp(request, response.headers)
-                if services.draining or response.status in _TOO_LATE_TO_GO_ON:
+                if services.draining or status in _TOO_LATE_TO_GO_ON:
                     response.force_close()
-            status = response.status
             return response
         finally:
             seconds = time.monotonic() - request.started_at

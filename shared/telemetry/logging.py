@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.telemetry.log_file import LogFile, Rotation
+
+REQUEST_ID: Final[ContextVar[str]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
+"""On every line that is logged in a context where it was set. `bind_contextvars` would look it up by name each time."""
 
 _LONGEST_VALUE = 2000
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}

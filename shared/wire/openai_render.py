@@ -155,7 +155,7 @@ def job_body(
 def route_body(route: Route) -> Body:
     """Where a job may run, and why."""
     return {
-        "candidates": [{"service": target.service, "model": target.model} for target in route.candidates],
+        "candidates": route.candidates,
         "reason": route.reason,
         "local_only": route.local_only,
     }

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.json import Decoder
 
 from gateway.app import ROUTES, build_app
+from gateway.connections import ConnectionLimits, GuardedServer
 from gateway.dispatch import Dispatcher
+from gateway.metrics import GatewayMetrics
 from gateway.routes.submission import PlainChatJob, Submission
 from gateway.whole_answer import WholeAnswer
 from shared.errors import BadRequest
@@ -92,7 +95,10 @@ async def answering() -> AsyncIterator[int]:
             headers["X-A"] = "a\r\nX-B: b"
         return kind(status=202, body=b'{"a":1}', headers=headers)
 
-    runner = web.ServerRunner(web.Server(answer))
+    limits = ConnectionLimits(
+        max_connections=8, header_timeout_s=5.0, keepalive_timeout_s=5.0, max_line_bytes=8190, max_headers=100
+    )
+    runner = web.ServerRunner(GuardedServer(answer, limits=limits, metrics=GatewayMetrics()))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
@@ -159,3 +165,6 @@ def test_a_wrong_description_is_not_plain(wrong: dict[str, Any]) -> None:
 def test_what_the_short_way_reads_of_aiohttp_is_still_there() -> None:
     """A release without these must not pass unnoticed."""
     assert {"_keep_alive", "_eof_sent", "_body"} <= set(dir(web.Response))
+    assert {"_state", "_headers", "_status", "_reason"} <= set(vars(web.Response()))
+    assert {"_paused", "_upgraded"} <= set(BaseProtocol.__slots__)
+    assert callable(web.RequestHandler.finish_response)
