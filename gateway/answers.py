@@ -22,14 +22,13 @@ def json_response(body: dict[str, Any], status: int = 200, headers: Mapping[str,
     return WholeAnswer(status, to_json(body), {"Content-Type": JSON, **headers})
 
 
-def job_path(job_id: str) -> str:
-    return f"/v1/jobs/{job_id}"
-
-
 def job_headers(job: NewJob) -> dict[str, str]:
     """The headers that tell of a job from its acceptance on."""
-    headers = {"x-arriero-job-id": job.id, **route_headers(job)}
-    return {**headers, "x-cache": "miss"} if job.cache_as else headers
+    headers = route_headers(job)
+    headers["x-arriero-job-id"] = job.id
+    if job.cache_as:
+        headers["x-cache"] = "miss"
+    return headers
 
 
 def route_headers(job: NewJob) -> dict[str, str]:
@@ -69,10 +68,12 @@ def body_of(record: JobRecord, outlook: Outlook | None) -> dict[str, Any]:
 
 async def render_job(services: Services, record: JobRecord) -> dict[str, Any]:
     """The job's body, with what it waits for now."""
-    standing = None
-    if record.state in (State.QUEUED, State.RUNNING):
-        standing = await services.positions.ask(record.id)
-    return body_of(record, await services.load.fresh_outlook(standing))
+    if record.state not in (State.QUEUED, State.RUNNING):
+        return job_body(record)
+    standing = await services.positions.ask(record.id)
+    if services.load.is_old:
+        await services.load.refresh()
+    return body_of(record, services.load.outlook(standing))
 
 
 async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[str, Any]:
@@ -82,13 +83,15 @@ async def job_of(services: Services, job: NewJob, accepted: Accepted) -> dict[st
         if record is None:
             raise JobNotFound()
         return await render_job(services, record)
-    outlook = await services.load.fresh_outlook(accepted.standing)
-    return body_of(fresh_record(job, accepted), outlook)
+    if services.load.is_old:
+        await services.load.refresh()
+    return body_of(fresh_record(job, accepted), services.load.outlook(accepted.standing))
 
 
 async def accepted_job(services: Services, job: NewJob, accepted: Accepted, *, preferred: bool = False) -> web.Response:
     """202 with the job and where to follow it."""
-    headers = {"Location": job_path(job.id), **job_headers(job)}
+    headers = job_headers(job)
+    headers["Location"] = f"/v1/jobs/{job.id}"
     if preferred:
         headers["Preference-Applied"] = "respond-async"
     return json_response(await job_of(services, job, accepted), 202, headers)

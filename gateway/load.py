@@ -25,12 +25,17 @@ class LoadView:
         self._seen_at = float("-inf")
         self._waits = Waits(Fleet(), Estimates())
 
+    @property
+    def is_old(self) -> bool:
+        """Whether to `refresh` before an outlook that someone asked for; those sent unasked do without."""
+        return time.monotonic() - self._seen_at >= OLD_AFTER_S
+
     async def refresh(self) -> None:
         """Bring the view up to date if it is old. Keeps what it has when Redis does not answer."""
         async with self._lock:
-            now = time.monotonic()
-            if now - self._seen_at < OLD_AFTER_S:
+            if not self.is_old:
                 return
+            now = time.monotonic()
             try:
                 fleet = await self._read()
             except ArrieroError:
@@ -41,14 +46,6 @@ class LoadView:
     def outlook(self, at: Standing | None) -> Outlook | None:
         """What to tell of a job that stands there, by the view as it is; None once it runs, or when it is not known."""
         return self._waits.outlook(at) if at is not None else None
-
-    async def fresh_outlook(self, at: Standing | None) -> Outlook | None:
-        """The same by a view of now."""
-        if at is None:
-            return None
-        if time.monotonic() - self._seen_at >= OLD_AFTER_S:
-            await self.refresh()
-        return self._waits.outlook(at)
 
     async def put_right(self, refused: Overloaded) -> None:
         """Tell a refused caller when to come back by what jobs are expected to take, where the queue could not."""

@@ -318,7 +318,9 @@ class Waits:
 
 def _about(place: int) -> int:
     """A place in line to within a thirtieth, so that one answer does for many; places below 64 as they are."""
-    coarse = max(0, place.bit_length() - 6)
+    if place < 64:
+        return place
+    coarse = place.bit_length() - 6
     return place >> coarse << coarse
 
 

@@ -101,9 +101,10 @@ async def test_the_fleet_is_read_once_however_many_ask() -> None:
 
     load = LoadView(read, Estimates)
     at = Standing(priority=Priority.NORMAL, line="t:llama3.2", position=3)
-    outlooks = await asyncio.gather(*(load.fresh_outlook(at) for _ in range(50)))
-    assert reads == 1
-    assert {outlook and outlook.wait_s for outlook in outlooks} == {0.0}
+    await asyncio.gather(*(load.refresh() for _ in range(50)))
+    assert reads == 1 and not load.is_old
+    outlook = load.outlook(at)
+    assert outlook is not None and outlook.wait_s == 0.0
 
 
 async def test_with_redis_away_the_load_is_what_was_seen_last() -> None:
@@ -112,8 +113,9 @@ async def test_with_redis_away_the_load_is_what_was_seen_last() -> None:
 
     load = LoadView(read, Estimates)
     at = Standing(priority=Priority.NORMAL, line="t:llama3.2", position=3)
-    outlook = await load.fresh_outlook(at)
-    assert outlook is not None and outlook.wait_s is None
+    await load.refresh()
+    outlook = load.outlook(at)
+    assert load.is_old and outlook is not None and outlook.wait_s is None
 
 
 async def test_a_refused_caller_is_told_by_what_jobs_take_where_no_rate_is_known() -> None:
