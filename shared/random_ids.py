@@ -19,7 +19,6 @@ class RandomIds:
 
     def __call__(self) -> str:
         if not self._ready:
-            digits = os.urandom(PAGE_BYTES - PAGE_BYTES % self._length).hex()
-            step = 2 * self._length
-            self._ready += [self._prefix + digits[at : at + step] for at in range(0, len(digits), step)]
-        return self._ready.pop()
+            digits = os.urandom(PAGE_BYTES - PAGE_BYTES % self._length).hex("-", self._length)
+            self._ready += digits.split("-")
+        return self._prefix + self._ready.pop()
