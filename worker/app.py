@@ -47,6 +47,11 @@ STALLED_AFTER_S = 10.0
 """A claim loop that has not turned for this long is stuck."""
 
 
+SPARE_CONNECTIONS = 8
+"""To each host, beside those that jobs take: for probes, the list of loaded models, and calls that a batch parts in
+two. Slots bound the calls, not these."""
+
+
 class WorkerService:
     """One worker process."""
 
@@ -59,7 +64,7 @@ class WorkerService:
             on_answer=lambda host, model: self.watch.answered(host, model),
         )
         registry = settings.new_registry()
-        fleet = Fleet(registry, self.hosts, pool_size=settings.worker_concurrency)
+        fleet = Fleet(registry, self.hosts, pool_size=settings.worker_concurrency + SPARE_CONNECTIONS)
         fleet.follow()
         log.info("services.in_force", **registry.summary)
         # Replicas may share WORKER_ID (a scaled compose service does); the queue needs each process to have its own

@@ -134,6 +134,16 @@ def test_the_worker_s_metrics_move(stack: Stack, client: httpx.Client) -> None:
     assert total(url, "llm_worker_memory_usage_bytes", worker_id="llm-worker-1") > 10_000_000
 
 
+@pytest.mark.req("S1-19", "S1-22")
+def test_a_worker_with_no_free_slot_still_sees_its_host(stack: Stack, client: httpx.Client) -> None:
+    """Jobs must not take the connections that probes and pages need."""
+    worker = stack.workers[0].url
+    with stack.full_slots(client):
+        ready = page(f"{worker}/health/ready")
+        assert ready["services"]["ollama"] == "healthy"
+        assert total(worker, "llm_worker_models_loaded", worker_id="llm-worker-1") >= 1
+
+
 @pytest.mark.req("S0-44", "S0-45", "S0-46")
 def test_time_errors_and_tokens_are_counted(stack: Stack, client: httpx.Client) -> None:
     worker = stack.workers[0].url
