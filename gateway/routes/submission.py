@@ -22,7 +22,9 @@ from gateway.routes.openai import CHAT, COMPLETION, EMBEDDING
 from gateway.templates import MOST_VARIABLES, NAME_PATTERN, render
 from shared.errors import ArrieroError, BadRequest, NotFound, Overloaded
 from shared.jobs import Kind, NewJob, Priority
+from shared.routes import Route as JobRoute
 from shared.usage.sizes import size_of
+from shared.wire.canonical import Request
 from shared.wire.openai import ChatCompletionBody, CompletionBody, EmbeddingBody, validate
 from shared.wire.openai_plain import PlainChat
 from shared.wire.openai_render import error_body
@@ -180,17 +182,18 @@ def checked(data: object, templates: Mapping[str, str]) -> tuple[Submission, Fac
 async def new_job(request: GatewayRequest, data: object, key: str | None) -> NewJob:
     """The job that `data` describes. `key`: its Idempotency-Key. Raises BadRequest and what `routed` raises."""
     wanted, face, body = checked(data, request.services.settings.prompt_templates)
-    job = await _job(request, wanted, face, body)
+    job = _job(request, wanted, face, *await routed(request, face, body))
     if key is not None:
         job.id = request_options.idempotent_job_id(job.tenant, key)
         job.fingerprint = request_options.fingerprint("job", data)
     return job
 
 
-async def _job(request: GatewayRequest, wanted: Submission | PlainChatJob, face: Face, body: Any) -> NewJob:
-    """The job of a checked description, with `body` for its request. Raises BadRequest and what `routed` raises."""
+def _job(
+    request: GatewayRequest, wanted: Submission | PlainChatJob, face: Face, canonical: Request, route: JobRoute
+) -> NewJob:
+    """The job of a checked description and its routed request. Raises BadRequest."""
     services, headers = request.services, request.headers
-    canonical, route = await routed(request, face, body)
     deadline_s = wanted.deadline_seconds or request_options.deadline_s(
         headers, services.settings.request_timeout, silent=False
     )
@@ -225,7 +228,7 @@ async def submit(request: GatewayRequest) -> web.Response:
     plain, data = await read_plain_or_json(request, _plain_jobs)
     await next_turn()
     if plain is not None:
-        job = await _job(request, plain, CHAT, plain.request)
+        job = _job(request, plain, CHAT, *await routed(request, CHAT, plain.request))
     else:
         job = await new_job(request, data, request_options.idempotency_key(request.headers))
     return await accepted_job(services, job, await enqueue(services, job))

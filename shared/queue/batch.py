@@ -17,11 +17,11 @@ R = TypeVar("R")
 class Batcher(Generic[I, R]):
     """Gathers items while a call is under way and sends them with the next one.
 
-    `send` gets up to `limit` items and returns one reply each, in order; what it raises reaches every caller of that
-    batch.
+    `send` gets up to `limit` items and returns one reply each, in order. A reply that is an exception is raised for its
+    caller alone; what `send` raises reaches every caller of that batch.
     """
 
-    def __init__(self, send: Callable[[list[I]], Awaitable[Sequence[R]]], *, limit: int = 200) -> None:
+    def __init__(self, send: Callable[[list[I]], Awaitable[Sequence[R | Exception]]], *, limit: int = 200) -> None:
         self._send = send
         self._limit = limit
         self._waiting: list[tuple[I, asyncio.Future[R]]] = []
@@ -54,7 +54,11 @@ class Batcher(Generic[I, R]):
                             future.set_exception(exc)
                 else:
                     for (_, future), reply in zip(batch, replies, strict=True):
-                        if not future.done():
+                        if future.done():
+                            continue
+                        if isinstance(reply, Exception):
+                            future.set_exception(reply)
+                        else:
                             future.set_result(reply)
         finally:
             self._task = None

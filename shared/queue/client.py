@@ -95,7 +95,7 @@ class QueueClient:
         self._limits = limits
         self._packed_limits = limits.packed()
         self.dead_letters = DeadLetters(self.redis, self.keys, self.scripts, self._call, limits)
-        self._enqueues: Batcher[tuple[float, tuple[Field, ...]], bytes] = Batcher(self._send_enqueues)
+        self._enqueues: Batcher[tuple[float, NewJob], Accepted] = Batcher(self._send_enqueues)
 
     @classmethod
     async def connect(cls, settings: BaseServiceSettings, *, limits: QueueLimits = NO_LIMITS) -> QueueClient:
@@ -112,14 +112,12 @@ class QueueClient:
                 raise QueueUnavailable(_NO_WRITES, retry_after_s=10) from exc
             raise
 
-    async def enqueue(self, job: NewJob) -> Accepted:
-        """Put a job in the queue; it is accepted once this returns. Safe to repeat: the id makes it the same job.
+    def enqueue(self, job: NewJob) -> Awaitable[Accepted]:
+        """Put a job in the queue; it is accepted once this was awaited. Safe to repeat: the id makes it the same job.
 
-        Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
+        Raises, when awaited, Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
         """
-        line = _line(job)
-        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, _row(job, line)))
-        return _accepted(job, line, answer)
+        return self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, job))
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Accepted | ArrieroError]:
         """Put jobs in the queue with one call for each `CALL_ROWS` of them. What became of each, in order.
@@ -133,26 +131,33 @@ class QueueClient:
         for first in range(0, len(rows), CALL_ROWS):
             fields = list(chain.from_iterable(rows[first : first + CALL_ROWS]))
             replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
-            for job, line, reply in zip(jobs[first:], lines[first:], replies, strict=False):
-                try:
-                    outcomes.append(_accepted(job, line, reply))
-                except ArrieroError as refused:
-                    outcomes.append(refused)
+            outcomes += map(_outcome, jobs[first:], lines[first:], replies)
         return outcomes
 
-    async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
-        """One reply each; nothing for a job that waited in vain for the batch before this one."""
+    async def _send_enqueues(self, waiting: list[tuple[float, NewJob]]) -> Sequence[Accepted | ArrieroError]:
+        """What became of each job that is to be accepted by then, on the monotonic clock."""
         now = time.monotonic()
-        timely = [(until, row) for until, row in jobs if until > now]
-        if not timely:
-            return [b""] * len(jobs)
-        fields = list(chain.from_iterable(row for _, row in timely))
-        # The patience of the first of them is that of all, so that nobody waits longer than promised.
-        replies = await self._call(
-            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), timely[0][0] - now
-        )
-        in_order = iter(replies)
-        return [next(in_order) if until > now else b"" for until, _ in jobs]
+        outcomes: dict[int, Accepted | ArrieroError] = {}
+        sent: list[tuple[int, NewJob, str]] = []
+        fields: list[Field] = [self._packed_limits]
+        for place, (until, job) in enumerate(waiting):
+            if until <= now:  # it waited in vain for the batch before this one
+                outcomes[place] = QueueUnavailable(retry_after_s=2)
+                continue
+            line = _line(job)
+            try:
+                fields += _row(job, line)
+            except PayloadTooLarge as error:
+                outcomes[place] = error
+            else:
+                sent.append((place, job, line))
+        if sent:
+            # The patience of the first of them is that of all, so that nobody waits longer than promised.
+            patience_s = waiting[sent[0][0]][0] - now
+            replies = await self._call(functools.partial(self.scripts.run, "enqueue", *fields), patience_s)
+            for (place, job, line), reply in zip(sent, replies, strict=True):
+                outcomes[place] = _outcome(job, line, reply)
+        return [outcomes[place] for place in range(len(waiting))]
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job with its timeline and result; None when there is none."""
@@ -335,18 +340,16 @@ def _line(job: NewJob) -> str:
 _WAITING = {state.value.encode(): state for state in (State.QUEUED, State.SCHEDULED)}
 
 
-def _accepted(job: NewJob, line: str, answer: bytes) -> Accepted:
-    """What enqueue.lua says of a job for that line. Raises what `QueueClient.enqueue` raises."""
+def _outcome(job: NewJob, line: str, answer: bytes) -> Accepted | ArrieroError:
+    """What enqueue.lua says of a job for that line."""
     match answer[:1]:
         case b"q" | b"s":
             state, now_ms, *place = answer.split(b" ")
             position, in_class, in_line = map(int, place or (0, 0, 0))
             standing = Standing(priority=job.priority, line=line, position=position, in_class=in_class, in_line=in_line)
             return Accepted(job.id, _WAITING[state], standing=standing, at=int(now_ms) / 1000)
-        case b"":
-            raise QueueUnavailable(retry_after_s=2)
         case b"#":
-            raise refusal(answer)
+            return refusal(answer)
         case b"!":
-            raise IdempotencyMismatch(param="Idempotency-Key")
+            return IdempotencyMismatch(param="Idempotency-Key")
     return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
