@@ -14,7 +14,7 @@ from tests.bench.bars import Figure, judge, limit_text
 from tests.bench.facts import Facts
 from tests.bench.figures import spread
 from tests.bench.queue_programs import QUEUES
-from tests.bench.rows import FIGURES, Page
+from tests.bench.rows import FIGURES, NOTES, Page
 from tests.bench.runner import Results
 from tests.bench.titles import TITLES
 from tests.house.requirements import ROOT
@@ -106,6 +106,7 @@ def markdown(page: Page, results: Results, facts: Facts, plots: Sequence[str]) -
         "",
         *_table(("Row", "Figure", "Who", "Median", "Least", "Most", "Runs"), _runs(results, judged), right=3),
         *_settings(judged, results),
+        *(text for row in _measured(judged, results) for text in _note(row)),
     ]
     problems = results.problems_of(line.figure.scenario for line in judged)
     if problems:
@@ -137,6 +138,14 @@ def _settings(judged: Sequence[Line], results: Results) -> list[str]:
     rows = [[TITLES[name], queue.settings, f"{queue.share:.0%}"] for name, queue in QUEUES.items() if name in seen]
     head = ("Queue", "Settings: the fastest that its documentation offers, unless it says stock", "Jobs of a run")
     return ["", "## How the queues were set", "", *_table(head, rows, right=2)]
+
+
+def _measured(judged: Sequence[Line], results: Results) -> list[str]:
+    return list(dict.fromkeys(line.figure.row for line in judged if results.of(line.figure)))
+
+
+def _note(row: str) -> list[str]:
+    return ["", f"## How row {row} was set", "", textwrap.fill(NOTES[row], WIDTH)] if row in NOTES else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: int) -> list[str]:

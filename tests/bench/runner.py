@@ -89,15 +89,18 @@ def _take_turns(bench: Bench, name: str, runs: int, say: Say, results: Results) 
     able = [peer for peer in scenario.peers if not package_of(peer) or package_of(peer) in bench.around.peers]
     turns = 1 if scenario.once else runs
     for turn in range(1, turns + 1):
-        for peer in list(able):
+        for peers in scenario.turns(able):
             began = time.monotonic()
             try:
-                figures = scenario.measure(bench, peer)
+                seen = scenario.take(bench, peers)
             except BenchError as exc:
-                able.remove(peer)
-                results.problems[f"{name}: {peer}"] = str(exc)
-                say(f"[red]{name} {turn}/{turns} {peer} failed:[/] {exc}")
+                for peer in peers:
+                    able.remove(peer)
+                    results.problems[f"{name}: {peer}"] = str(exc)
+                say(f"[red]{name} {turn}/{turns} {', '.join(peers)} failed:[/] {exc}")
                 continue
-            results.add(name, peer, figures)
-            shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
-            say(f"[dim]{name} {turn}/{turns}[/] {peer:<10} {shown} [dim]({time.monotonic() - began:.1f} s)[/]")
+            took_s = time.monotonic() - began
+            for peer, figures in seen.items():
+                results.add(name, peer, figures)
+                shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
+                say(f"[dim]{name} {turn}/{turns}[/] {peer:<11} {shown} [dim]({took_s:.1f} s)[/]")

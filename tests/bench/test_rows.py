@@ -41,6 +41,14 @@ def test_every_row_is_written_to_a_page_and_every_plot_has_a_figure() -> None:
     assert {(plot.scenario, key) for plot in PLOTS for _, key in plot.series} <= figures
 
 
+def test_peers_take_turns_one_by_one_or_all_together() -> None:
+    alone, together = SCENARIOS["intake"], SCENARIOS["append-only"]
+    assert alone.turns(["bare-parse", "arriero"]) == [("bare-parse",), ("arriero",)]
+    assert together.turns(["arriero", "arriero-aof"]) == [("arriero", "arriero-aof")]
+    # What failed is left out of the turns to come, and so is what it would be compared with.
+    assert together.turns([]) == []
+
+
 def test_rows_are_chosen_by_name_by_page_or_all() -> None:
     assert chosen_rows("g2, q1") == ("Q1", "G2")
     assert chosen_rows("depth,M1") == ("M1", "D1")
