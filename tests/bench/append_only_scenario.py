@@ -23,7 +23,7 @@ def append_only(bench: Bench) -> dict[str, Figures]:
     bench.stop_roads()
     with ExitStack() as servers:
         sides = {name: servers.enter_context(_side(bench, append_only=with_file)) for name, with_file in PEERS.items()}
-        drained = _queue_turns(bench, sides, "drain", bench.sizes.drain_jobs)
+        drained = _queue_turns(bench, sides, "drain", bench.sizes.slice_jobs)
         with ExitStack() as workers:
             for side in sides.values():
                 workers.enter_context(worker_up(side, QUEUE))

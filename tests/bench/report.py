@@ -51,21 +51,21 @@ def lines(results: Results, rows: Sequence[str]) -> list[Line]:
 
 
 def _line(figure: Figure, results: Results) -> Line:
-    medians = results.medians(figure)
+    medians, compared = results.medians(figure), results.compared(figure)
     own = medians.get(figure.subject)
     peers = []
     for peer, value in medians.items():
         if peer != figure.subject:
-            ratio = f" ({number(own / value)} x)" if own is not None and value else ""
+            ratio = f" ({number(compared[figure.subject] / compared[peer])} x)" if own is not None and value else ""
             peers.append(f"{TITLES[peer]} {number(value)}{ratio}")
     return Line(
         figure=figure,
         own="-" if own is None else number(own),
         peers=peers,
         must=limit_text(figure, figure.must),
-        must_verdict=judge(figure, figure.must, medians) if figure.must else "",
+        must_verdict=judge(figure, figure.must, compared) if figure.must else "",
         aim=limit_text(figure, figure.aim),
-        aim_verdict=judge(figure, figure.aim, medians) if figure.aim else "",
+        aim_verdict=judge(figure, figure.aim, compared) if figure.aim else "",
     )
 
 

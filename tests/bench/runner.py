@@ -43,6 +43,17 @@ class Results:
     def medians(self, figure: Figure) -> dict[str, float]:
         return {peer: median(values) for peer, values in self.of(figure).items()}
 
+    def compared(self, figure: Figure) -> dict[str, float]:
+        """What the subject and its peers are compared by: the medians. Of a paired figure the one peer counts as 1 and
+        the subject as the median of the runs' quotients.
+        """
+        values = self.of(figure)
+        if not figure.paired or len(values) < 2:
+            return self.medians(figure)
+        own = values.pop(figure.subject)
+        ((peer, theirs),) = values.items()
+        return {figure.subject: median(mine / other for mine, other in zip(own, theirs, strict=True)), peer: 1.0}
+
     def problems_of(self, scenarios: Iterable[str]) -> dict[str, str]:
         """What concerns these scenarios."""
         wanted = set(scenarios)
