@@ -34,13 +34,15 @@ class Figure:
     aim: tuple[Limit, ...] = ()
     either: bool = False
     subject: str = "arriero"
+    paired: bool = False
+    """The subject and its one peer were measured side by side: they are compared within each run."""
 
 
 Verdict = Literal["holds", "missed", "no figure"]
 
 
 def bound(limit: Limit, medians: Mapping[str, float]) -> float | None:
-    """The value a limit asks for, given the peers' medians of the same figure; None without that peer."""
+    """The value a limit asks for, given what the peers are compared by; None without that peer."""
     if not limit.of:
         return limit.factor
     peer = medians.get(limit.of)
@@ -48,7 +50,10 @@ def bound(limit: Limit, medians: Mapping[str, float]) -> float | None:
 
 
 def judge(figure: Figure, limits: tuple[Limit, ...], medians: Mapping[str, float]) -> Verdict:
-    """Whether the subject's median keeps the limits. A limit whose peer was not measured decides nothing on its own."""
+    """Whether the subject keeps the limits, given the medians, or what stands for them (`Results.compared`).
+
+    A limit whose peer was not measured decides nothing on its own.
+    """
     own = medians.get(figure.subject)
     bounds = [value for limit in limits if (value := bound(limit, medians)) is not None]
     if own is None or not bounds:

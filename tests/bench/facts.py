@@ -18,6 +18,8 @@ from tests.house.requirements import ROOT
 OURS = ("redis", "hiredis", "aiohttp", "httpx", "msgspec", "uvloop")
 """Libraries whose speed is ours."""
 
+_APART = "; row G6 on two servers of its own, one with an append-only file, everysec"
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Facts:
@@ -39,7 +41,7 @@ def gather(results: Results, *, runs: int, quick: bool, append_only: bool, load:
         "Python": f"{python}; {', '.join(f'{name} {version(name)}' for name in OURS)}",
         "Node": _output(["node", "--version"]) or "none",
         "Redis": f"{results.redis_version}, {'append-only file, everysec' if append_only else 'without persistence'}, "
-        "loopback",
+        f"loopback{_APART if 'append-only' in results.values else ''}",
         "Peers": ", ".join(PEERS[name].packages[0] for name in PEERS if name in set(peers)) or "none",
         "Runs": f"{runs} of small sizes, to try it: no figures to keep" if quick else f"{runs}, medians",
     }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from tests.bench.queue_scenarios import roundtrip, throughput
-from tests.bench.roads import start_arriero, start_bare
+from tests.bench.roads import Road, start_arriero, start_bare
 from tests.bench.stub_upstream import EMBEDDER
 from tests.bench.workbench import MESSAGES, Bench, Figures
+
+WARM_UP = ("--clients", "8", "--seconds", "0.5")
 
 
 def chat(bench: Bench, peer: str) -> Figures:
     road = bench.road(peer)
-    bench.chat(road, "noop", "--clients", "8", "--seconds", "0.5")  # warm-up
+    bench.chat(road, "noop", *WARM_UP)
     one = bench.chat(road, "noop", "--requests", str(bench.sizes.chats_one))
     many = bench.chat(road, "noop", "--clients", "32", "--seconds", str(bench.sizes.chat_s))
     return {"one_p50_ms": one["p50_ms"], "one_p99_ms": one["p99_ms"], "many_per_s": many["per_s"]}
@@ -41,26 +42,17 @@ def intake(bench: Bench, peer: str) -> Figures:
     bench.stop_roads()
     bench.redis.clear()
     road = start_arriero(bench.around, worker=False) if peer == "arriero" else start_bare(bench.around, peer[5:])
-    body: dict[str, object] = {"type": "chat.completion", "request": {"model": "noop", "messages": MESSAGES}}
-    arguments = ("--expect", "202", "--tokens", "0", "--clients", "32")
     try:
-        bench.load(road, "/v1/jobs", body, *arguments, "--seconds", "0.5")  # warm-up
-        return {"per_s": bench.load(road, "/v1/jobs", body, *arguments, "--seconds", str(bench.sizes.chat_s))["per_s"]}
+        accept(bench, road, *WARM_UP)
+        return {"per_s": accept(bench, road, "--clients", "32", "--seconds", str(bench.sizes.chat_s))["per_s"]}
     finally:
         bench.stop(road)
 
 
-def append_only(bench: Bench, peer: str) -> Figures:
-    """The same figures with and without the append-only file, in turns."""
-    bench.stop_roads()
-    bench.redis.set_append_only(peer == "arriero-aof")
-    try:
-        figures = throughput(bench, "arriero") | {"many_per_s": roundtrip(bench, "arriero")["many_per_s"]}
-        bench.redis.clear()
-        figures["chats_per_s"] = chat(bench, "arriero")["many_per_s"]
-        return figures | {"intake_per_s": intake(bench, "arriero")["per_s"]}
-    finally:
-        bench.redis.set_append_only(False)
+def accept(bench: Bench, road: Road, *arguments: str) -> Figures:
+    """Run the load client with jobs that are only to be accepted."""
+    body: dict[str, object] = {"type": "chat.completion", "request": {"model": "noop", "messages": MESSAGES}}
+    return bench.load(road, "/v1/jobs", body, "--expect", "202", "--tokens", "0", *arguments)
 
 
 def embeddings(bench: Bench, peer: str) -> Figures:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.bench.processes import wait_for_http, wait_for_line
 from tests.bench.queue_programs import QUEUES
@@ -22,16 +24,23 @@ def throughput(bench: Bench, peer: str) -> Figures:
 
 
 def roundtrip(bench: Bench, peer: str) -> Figures:
-    bench.redis.clear()
-    command, env = bench.queue_command(peer, "work")
-    with bench.around.children.running(f"{peer}-work", command, env) as worker:
-        wait_for_line(worker, timeout_s=20.0)
-        bench.ask_queue(peer, "roundtrip", 50)  # warm caches on both sides
+    with worker_up(bench, peer):
         one = bench.ask_queue(peer, "roundtrip", bench.sizes.trips_one)
         figures = {"one_p50_ms": one["p50_ms"], "one_p99_ms": one["p99_ms"]}
         if QUEUES[peer].many_callers:
             figures["many_per_s"] = bench.ask_queue(peer, "roundtrip", bench.sizes.trips_many, 32)["per_s"]
     return figures
+
+
+@contextmanager
+def worker_up(bench: Bench, peer: str) -> Iterator[None]:
+    """A worker waits for jobs during the block."""
+    bench.redis.clear()
+    command, env = bench.queue_command(peer, "work")
+    with bench.around.children.running(f"{peer}-work", command, env) as worker:
+        wait_for_line(worker, timeout_s=20.0)
+        bench.ask_queue(peer, "roundtrip", 50)  # warm caches on both sides
+        yield
 
 
 def idle(bench: Bench, peer: str) -> Figures:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +15,11 @@ from tests.house.redis_server import free_port, server_binary
 
 
 class BenchRedis:
-    """A Redis or Valkey server with a client to it."""
+    """A client to a Redis or Valkey server that is there to be measured."""
 
-    def __init__(self, child: Child, port: int) -> None:
-        self.child = child
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self.client = redis.Redis(port=port, decode_responses=True)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = redis.Redis.from_url(url, decode_responses=True)
 
     def clear(self) -> None:
         """Start the next measurement from nothing, so no peer pays for another's keys."""
@@ -26,12 +27,14 @@ class BenchRedis:
         # Scripts are cached by the server; each peer loads its own again.
         self.client.script_flush()
 
-    def set_append_only(self, enabled: bool) -> None:
-        """Switch the append-only file (everysec) on or off, and wait until the switch is through."""
+    def sync(self) -> None:
+        """Return once an append-only file is on disk, so that nobody else's measurement pays for it."""
+        # With `always` the server syncs before it answers.
+        self.client.config_set("appendfsync", "always")
         self.client.config_set("appendfsync", "everysec")
-        self.client.config_set("appendonly", "yes" if enabled else "no")
-        while self._info("persistence")["aof_rewrite_in_progress"]:
-            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.client.close()
 
     def commands_processed(self) -> int:
         """How many commands the server has run so far, this one not counted."""
@@ -49,9 +52,26 @@ class BenchRedis:
 
 def start_redis(children: Children, directory: Path, *, append_only: bool) -> BenchRedis:
     """Start a server without snapshots; `append_only` turns on the append-only file, synced every second."""
+    return BenchRedis(_start(children, directory, append_only=append_only)[1])
+
+
+@contextmanager
+def running_redis(children: Children, scratch: Path, *, append_only: bool) -> Iterator[BenchRedis]:
+    """`start_redis` for the length of a block, with a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="redis-", dir=scratch) as directory:
+        child, url = _start(children, Path(directory), append_only=append_only)
+        try:
+            with closing(BenchRedis(url)) as server:
+                yield server
+        finally:
+            children.stop(child)
+
+
+def _start(children: Children, directory: Path, *, append_only: bool) -> tuple[Child, str]:
+    """The server and its URL."""
     port = free_port()
     command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
     command += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "everysec"]
     child = children.start("redis", command)
     wait_for_port(child, port, timeout_s=10.0)
-    return BenchRedis(child, port)
+    return child, f"redis://127.0.0.1:{port}/0"

@@ -14,7 +14,7 @@ from tests.bench.bars import Figure, judge, limit_text
 from tests.bench.facts import Facts
 from tests.bench.figures import spread
 from tests.bench.queue_programs import QUEUES
-from tests.bench.rows import FIGURES, Page
+from tests.bench.rows import FIGURES, NOTES, Page
 from tests.bench.runner import Results
 from tests.bench.titles import TITLES
 from tests.house.requirements import ROOT
@@ -51,21 +51,21 @@ def lines(results: Results, rows: Sequence[str]) -> list[Line]:
 
 
 def _line(figure: Figure, results: Results) -> Line:
-    medians = results.medians(figure)
+    medians, compared = results.medians(figure), results.compared(figure)
     own = medians.get(figure.subject)
     peers = []
     for peer, value in medians.items():
         if peer != figure.subject:
-            ratio = f" ({number(own / value)} x)" if own is not None and value else ""
+            ratio = f" ({number(compared[figure.subject] / compared[peer])} x)" if own is not None and value else ""
             peers.append(f"{TITLES[peer]} {number(value)}{ratio}")
     return Line(
         figure=figure,
         own="-" if own is None else number(own),
         peers=peers,
         must=limit_text(figure, figure.must),
-        must_verdict=judge(figure, figure.must, medians) if figure.must else "",
+        must_verdict=judge(figure, figure.must, compared) if figure.must else "",
         aim=limit_text(figure, figure.aim),
-        aim_verdict=judge(figure, figure.aim, medians) if figure.aim else "",
+        aim_verdict=judge(figure, figure.aim, compared) if figure.aim else "",
     )
 
 
@@ -106,6 +106,7 @@ def markdown(page: Page, results: Results, facts: Facts, plots: Sequence[str]) -
         "",
         *_table(("Row", "Figure", "Who", "Median", "Least", "Most", "Runs"), _runs(results, judged), right=3),
         *_settings(judged, results),
+        *(text for row in _measured(judged, results) for text in _note(row)),
     ]
     problems = results.problems_of(line.figure.scenario for line in judged)
     if problems:
@@ -137,6 +138,14 @@ def _settings(judged: Sequence[Line], results: Results) -> list[str]:
     rows = [[TITLES[name], queue.settings, f"{queue.share:.0%}"] for name, queue in QUEUES.items() if name in seen]
     head = ("Queue", "Settings: the fastest that its documentation offers, unless it says stock", "Jobs of a run")
     return ["", "## How the queues were set", "", *_table(head, rows, right=2)]
+
+
+def _measured(judged: Sequence[Line], results: Results) -> list[str]:
+    return list(dict.fromkeys(line.figure.row for line in judged if results.of(line.figure)))
+
+
+def _note(row: str) -> list[str]:
+    return ["", f"## How row {row} was set", "", textwrap.fill(NOTES[row], WIDTH)] if row in NOTES else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: int) -> list[str]:

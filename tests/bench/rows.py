@@ -95,6 +95,7 @@ _GATEWAY = (
         Figure(
             row="G6", label=f"with AOF everysec: {label}", scenario="append-only", key=key, unit=unit, better="higher",
             must=_times(0.85, "arriero"), aim=_times(0.95, "arriero"), subject="arriero-aof",
+            paired=True,
         )
         for label, key, unit in (
             ("jobs drained", "drain_per_s", "jobs/s"),
@@ -206,6 +207,18 @@ _CLIENTS = (
 )  # fmt: skip
 FIGURES: tuple[Figure, ...] = (*_QUEUE, *_GATEWAY, *_BATCHES, *_MEMORY, *_DEPTH, *_AFFINITY, *_CLIENTS)
 ROWS: tuple[str, ...] = tuple(dict.fromkeys(figure.row for figure in FIGURES))
+
+NOTES: dict[str, str] = {
+    "G6": "Two Redis servers, one of them with an append-only file that is synced every second, each with workers and "
+    "gateways of its own. Both sides are up together and take turns in slices of about a second, four for each figure "
+    "and side, while the other side idles; every other time the other one begins. A figure of a run is all that was "
+    "done in its slices over the time they took. The number in brackets, to which the bars apply, is the median of the "
+    "runs' own quotients, not the quotient of the medians. After each slice the file is synced, so that the other side "
+    "does not pay for it. Rewrites of the file are switched off, since one would fall into some slices and not into "
+    "others. By default Redis makes one for every 64 MB added, or 24,000 no-op jobs; what it costs is in "
+    "[performance](../performance.md).",
+}
+"""How a row was set, where its figures cannot say."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -43,6 +43,17 @@ class Results:
     def medians(self, figure: Figure) -> dict[str, float]:
         return {peer: median(values) for peer, values in self.of(figure).items()}
 
+    def compared(self, figure: Figure) -> dict[str, float]:
+        """What the subject and its peers are compared by: the medians. Of a paired figure the one peer counts as 1 and
+        the subject as the median of the runs' quotients.
+        """
+        values = self.of(figure)
+        if not figure.paired or len(values) < 2:
+            return self.medians(figure)
+        own = values.pop(figure.subject)
+        ((peer, theirs),) = values.items()
+        return {figure.subject: median(mine / other for mine, other in zip(own, theirs, strict=True)), peer: 1.0}
+
     def problems_of(self, scenarios: Iterable[str]) -> dict[str, str]:
         """What concerns these scenarios."""
         wanted = set(scenarios)
@@ -89,15 +100,18 @@ def _take_turns(bench: Bench, name: str, runs: int, say: Say, results: Results) 
     able = [peer for peer in scenario.peers if not package_of(peer) or package_of(peer) in bench.around.peers]
     turns = 1 if scenario.once else runs
     for turn in range(1, turns + 1):
-        for peer in list(able):
+        for peers in scenario.turns(able):
             began = time.monotonic()
             try:
-                figures = scenario.measure(bench, peer)
+                seen = scenario.take(bench, peers)
             except BenchError as exc:
-                able.remove(peer)
-                results.problems[f"{name}: {peer}"] = str(exc)
-                say(f"[red]{name} {turn}/{turns} {peer} failed:[/] {exc}")
+                for peer in peers:
+                    able.remove(peer)
+                    results.problems[f"{name}: {peer}"] = str(exc)
+                say(f"[red]{name} {turn}/{turns} {', '.join(peers)} failed:[/] {exc}")
                 continue
-            results.add(name, peer, figures)
-            shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
-            say(f"[dim]{name} {turn}/{turns}[/] {peer:<10} {shown} [dim]({time.monotonic() - began:.1f} s)[/]")
+            took_s = time.monotonic() - began
+            for peer, figures in seen.items():
+                results.add(name, peer, figures)
+                shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
+                say(f"[dim]{name} {turn}/{turns}[/] {peer:<11} {shown} [dim]({took_s:.1f} s)[/]")

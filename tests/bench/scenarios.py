@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench import gateway_scenarios, memory_scenarios, queue_scenarios
+from tests.bench import append_only_scenario, gateway_scenarios, memory_scenarios, queue_scenarios
 from tests.bench.affinity_scenario import affinity
 from tests.bench.depth_scenario import depth
 from tests.bench.queue_programs import QUEUES
@@ -20,6 +20,29 @@ class Scenario:
     measure: Callable[[Bench, str], Figures]
     once: bool = False
 
+    def turns(self, able: Sequence[str]) -> list[tuple[str, ...]]:
+        """Who is measured together, one after the other."""
+        return [(peer,) for peer in able]
+
+    def take(self, bench: Bench, turn: tuple[str, ...]) -> dict[str, Figures]:
+        """Measure those whose turn it is. Raises BenchError."""
+        return {peer: self.measure(bench, peer) for peer in turn}
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SideBySide:
+    """All peers are up at once and measured in slices of one turn. Without one of them there is nothing to measure."""
+
+    peers: tuple[str, ...]
+    measure: Callable[[Bench], dict[str, Figures]]
+    once: bool = False
+
+    def turns(self, able: Sequence[str]) -> list[tuple[str, ...]]:
+        return [self.peers] if set(able) == set(self.peers) else []
+
+    def take(self, bench: Bench, turn: tuple[str, ...]) -> dict[str, Figures]:
+        return self.measure(bench)
+
 
 def clients(bench: Bench, peer: str) -> Figures:
     """A library and an event loop, against the stub alone."""
@@ -29,7 +52,7 @@ def clients(bench: Bench, peer: str) -> Figures:
 
 
 _QUEUES = tuple(QUEUES)
-SCENARIOS: dict[str, Scenario] = {
+SCENARIOS: dict[str, Scenario | SideBySide] = {
     "throughput": Scenario(peers=_QUEUES, measure=queue_scenarios.throughput),
     "roundtrip": Scenario(peers=_QUEUES, measure=queue_scenarios.roundtrip),
     "idle": Scenario(peers=tuple(peer for peer in _QUEUES if peer != "arq-stock"), measure=queue_scenarios.idle),
@@ -38,7 +61,7 @@ SCENARIOS: dict[str, Scenario] = {
     "stream": Scenario(peers=("direct", "bare-proxy", "litellm", "arriero"), measure=gateway_scenarios.stream),
     "flat": Scenario(peers=("direct", "bare-proxy", "litellm", "arriero"), measure=gateway_scenarios.flat),
     "intake": Scenario(peers=("bare-parse", "bare-arq", "arriero"), measure=gateway_scenarios.intake),
-    "append-only": Scenario(peers=("arriero", "arriero-aof"), measure=gateway_scenarios.append_only),
+    "append-only": SideBySide(peers=tuple(append_only_scenario.PEERS), measure=append_only_scenario.append_only),
     "embeddings": Scenario(peers=("arriero-unbatched", "arriero"), measure=gateway_scenarios.embeddings),
     "clients": Scenario(peers=("httpx-asyncio", "httpx-uvloop", "aiohttp-asyncio", "aiohttp-uvloop"), measure=clients),
     "memory": Scenario(peers=("arriero",), measure=memory_scenarios.memory, once=True),

@@ -10,7 +10,7 @@ from tests.bench.catalogue import HOSTED_BY, PEERS, package_of
 from tests.bench.plots import PLOTS
 from tests.bench.queue_programs import QUEUES
 from tests.bench.rows import FIGURES, PAGES, ROWS
-from tests.bench.scenarios import SCENARIOS
+from tests.bench.scenarios import SCENARIOS, SideBySide
 from tests.bench.titles import TITLES
 
 
@@ -39,6 +39,24 @@ def test_every_row_is_written_to_a_page_and_every_plot_has_a_figure() -> None:
     assert {row for page in PAGES.values() for row in page.rows} == set(ROWS)
     figures = {(figure.scenario, figure.key) for figure in FIGURES}
     assert {(plot.scenario, key) for plot in PLOTS for _, key in plot.series} <= figures
+
+
+def test_peers_take_turns_one_by_one_or_all_together() -> None:
+    alone, together = SCENARIOS["intake"], SCENARIOS["append-only"]
+    assert alone.turns(["bare-parse", "arriero"]) == [("bare-parse",), ("arriero",)]
+    assert together.turns(["arriero", "arriero-aof"]) == [("arriero", "arriero-aof")]
+    # What failed is left out of the turns to come, and so is what it would be compared with.
+    assert together.turns([]) == []
+
+
+def test_a_paired_figure_has_one_peer_that_is_measured_beside_it() -> None:
+    paired = [figure for figure in FIGURES if figure.paired]
+    assert paired
+    for figure in paired:
+        scenario = SCENARIOS[figure.scenario]
+        assert isinstance(scenario, SideBySide)
+        assert len(scenario.peers) == 2
+        assert all(limit.of for limit in (*figure.must, *figure.aim))
 
 
 def test_rows_are_chosen_by_name_by_page_or_all() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -32,6 +33,11 @@ class Sizes:
     idle_s: float = 5.0
     chats_one: int = 400
     chat_s: float = 3.0
+    slices: int = 4
+    """How often each side has its turn within one run of the append-only row."""
+    slice_jobs: int = 15_000
+    slice_s: float = 1.0
+    """Of chats and of jobs that are accepted."""
     long_tokens: int = 600
     flat_s: float = 3.0
     embeddings_one: int = 100
@@ -48,9 +54,9 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    drain_jobs=2_000, trips_one=100, trips_many=500, idle_s=3.0, chats_one=60, chat_s=1.0, flat_s=1.0,
-    embeddings_one=20, memory_jobs=4_000, streams=50, streams_s=20.0, depth_share=0.01, depth_rounds=200,
-    affinity_jobs=60,
+    drain_jobs=2_000, trips_one=100, trips_many=500, idle_s=3.0, chats_one=60, chat_s=1.0, slices=2,
+    slice_jobs=2_000, slice_s=0.5, flat_s=1.0, embeddings_one=20, memory_jobs=4_000, streams=50, streams_s=20.0,
+    depth_share=0.01, depth_rounds=200, affinity_jobs=60,
 )  # fmt: skip
 
 
@@ -99,6 +105,10 @@ class Bench:
 
     def program(self, module: str, *arguments: str) -> Figures:
         """Run a module of this package to its end; what its last line says."""
+        return self.answer(module, *arguments)
+
+    def answer(self, module: str, *arguments: str) -> dict[str, Any]:
+        """`program`, for one that says more than figures."""
         command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
         return self.around.children.answer(module, command, timeout_s=COMMAND_TIMEOUT_S)
 
