@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
@@ -20,14 +19,13 @@ from shared.errors import (
     IdempotencyMismatch,
     JobNotFound,
     MemoryPressure,
-    PayloadTooLarge,
     QueueUnavailable,
 )
 from shared.jobs import JobRecord, NewJob, Priority, State
-from shared.lua import Field
 from shared.model_names import same
 from shared.queue import records
 from shared.queue.admission import QueueLimits, refusal
+from shared.queue.arrivals import Arrival, arrival, packed
 from shared.queue.batch import Batcher
 from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
@@ -37,7 +35,6 @@ from shared.queue.lines import HOME, line_of
 from shared.queue.scripts import Scripts
 from shared.queue.stats import QueueStats, read_calls, read_stats
 from shared.settings import BaseServiceSettings
-from shared.wire.codec import MAX_PAYLOAD_BYTES, encode_job
 
 T = TypeVar("T")
 ANSWER_WITHIN_S = 2.0
@@ -47,6 +44,8 @@ _NO_WRITES = "The queue's Redis takes no writes: its disk is full, or its replic
 NO_LIMITS = QueueLimits()
 CALL_ROWS = 200
 """Jobs enqueued in one call: Redis serves nobody else meanwhile, 4 to 6 ms."""
+Answer = tuple[int, bytes, int, int, int]
+"""What enqueue.lua says of one job: now (ms), what became of it, its place."""
 LIST_SCAN_LIMIT = 2000
 """How many records one page of a filtered list looks at."""
 
@@ -95,7 +94,7 @@ class QueueClient:
         self._limits = limits
         self._packed_limits = limits.packed()
         self.dead_letters = DeadLetters(self.redis, self.keys, self.scripts, self._call, limits)
-        self._enqueues: Batcher[tuple[float, tuple[Field, ...]], bytes] = Batcher(self._send_enqueues)
+        self._enqueues: Batcher[tuple[float, Arrival], Answer | None] = Batcher(self._send_enqueues)
 
     @classmethod
     async def connect(cls, settings: BaseServiceSettings, *, limits: QueueLimits = NO_LIMITS) -> QueueClient:
@@ -118,7 +117,7 @@ class QueueClient:
         Raises Overloaded or one of its kinds, IdempotencyMismatch, PayloadTooLarge, QueueUnavailable.
         """
         line = _line(job)
-        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, _row(job, line)))
+        answer = await self._enqueues.put((time.monotonic() + ANSWER_WITHIN_S, arrival(job, line)))
         return _accepted(job, line, answer)
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Accepted | ArrieroError]:
@@ -128,31 +127,29 @@ class QueueClient:
         QueueUnavailable; what was stored by then stays so, and to repeat the call is safe.
         """
         lines = [_line(job) for job in jobs]
-        rows = [_row(job, line) for job, line in zip(jobs, lines, strict=True)]
+        rows = [arrival(job, line) for job, line in zip(jobs, lines, strict=True)]
         outcomes: list[Accepted | ArrieroError] = []
         for first in range(0, len(rows), CALL_ROWS):
-            fields = list(chain.from_iterable(rows[first : first + CALL_ROWS]))
-            replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
-            for job, line, reply in zip(jobs[first:], lines[first:], replies, strict=False):
+            fields = packed(rows[first : first + CALL_ROWS])
+            reply = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
+            for job, line, answer in zip(jobs[first:], lines[first:], _answers(reply), strict=False):
                 try:
-                    outcomes.append(_accepted(job, line, reply))
+                    outcomes.append(_accepted(job, line, answer))
                 except ArrieroError as refused:
                     outcomes.append(refused)
         return outcomes
 
-    async def _send_enqueues(self, jobs: list[tuple[float, tuple[Field, ...]]]) -> Sequence[bytes]:
-        """One reply each; nothing for a job that waited in vain for the batch before this one."""
+    async def _send_enqueues(self, jobs: list[tuple[float, Arrival]]) -> Sequence[Answer | None]:
+        """One answer each; None for a job that waited in vain for the batch before this one."""
         now = time.monotonic()
         timely = [(until, row) for until, row in jobs if until > now]
         if not timely:
-            return [b""] * len(jobs)
-        fields = list(chain.from_iterable(row for _, row in timely))
+            return [None] * len(jobs)
+        fields = packed(row for _, row in timely)
         # The patience of the first of them is that of all, so that nobody waits longer than promised.
-        replies = await self._call(
-            lambda: self.scripts.run("enqueue", self._packed_limits, *fields), timely[0][0] - now
-        )
-        in_order = iter(replies)
-        return [next(in_order) if until > now else b"" for until, _ in jobs]
+        reply = await self._call(lambda: self.scripts.run("enqueue", self._packed_limits, *fields), timely[0][0] - now)
+        in_order = iter(_answers(reply))
+        return [next(in_order) if until > now else None for until, _ in jobs]
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job with its timeline and result; None when there is none."""
@@ -299,35 +296,6 @@ def _offset(cursor: str) -> int:
     return int(cursor or 0)
 
 
-def _row(job: NewJob, line: str) -> tuple[Field, ...]:
-    """A job as enqueue.lua takes it, to wait in that line. Raises PayloadTooLarge."""
-    payload = encode_job(
-        job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-        no_store=job.no_store, local_only=job.local_only, route=job.route, request_id=job.request_id,
-        cache_as=job.cache_as,
-    )  # fmt: skip
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
-    return (
-        job.id,
-        payload,
-        job.priority,
-        job.kind,
-        job.model,
-        job.tenant,
-        int(job.timeout_s * 1000),
-        int(job.delay_s * 1000),
-        job.reply_to,
-        "1" if job.keep_events else "",
-        job.fingerprint,
-        records.descriptions_of(job.metadata, job.route),
-        job.request_id,
-        int(job.retention_s * 1000),
-        line,
-        f"{job.cost:.4g}",
-    )
-
-
 def _line(job: NewJob) -> str:
     return line_of(job.kind, job.model, job.request, job.route.candidates[0].service if job.route else HOME)
 
@@ -335,18 +303,23 @@ def _line(job: NewJob) -> str:
 _WAITING = {state.value.encode(): state for state in (State.QUEUED, State.SCHEDULED)}
 
 
-def _accepted(job: NewJob, line: str, answer: bytes) -> Accepted:
+def _answers(reply: Sequence[Any]) -> list[Answer]:
+    now_ms = reply[0]
+    return [(now_ms, *reply[at : at + 4]) for at in range(1, len(reply), 4)]
+
+
+def _accepted(job: NewJob, line: str, answer: Answer | None) -> Accepted:
     """What enqueue.lua says of a job for that line. Raises what `QueueClient.enqueue` raises."""
-    match answer[:1]:
-        case b"q" | b"s":
-            state, now_ms, *place = answer.split(b" ")
-            position, in_class, in_line = map(int, place or (0, 0, 0))
-            standing = Standing(priority=job.priority, line=line, position=position, in_class=in_class, in_line=in_line)
-            return Accepted(job.id, _WAITING[state], standing=standing, at=int(now_ms) / 1000)
-        case b"":
-            raise QueueUnavailable(retry_after_s=2)
+    if answer is None:
+        raise QueueUnavailable(retry_after_s=2)
+    now_ms, said, position, in_class, in_line = answer
+    state = _WAITING.get(said)
+    if state is not None:
+        standing = Standing(priority=job.priority, line=line, position=position, in_class=in_class, in_line=in_line)
+        return Accepted(job.id, state, standing=standing, at=now_ms / 1000)
+    match said[:1]:
         case b"#":
-            raise refusal(answer)
+            raise refusal(said)
         case b"!":
             raise IdempotencyMismatch(param="Idempotency-Key")
-    return Accepted(job.id, State(answer[1:].decode()), duplicate=True)
+    return Accepted(job.id, State(said[1:].decode()), duplicate=True)

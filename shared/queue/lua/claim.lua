@@ -86,7 +86,6 @@ local function start(id, slot, batch)
     set_alarm(id, lease_end)
     if job[6] == '1' then
       log_event(id, attempt, 0, 't', 's')
-      redis.call('PEXPIRE', events(id), deadline - now + 3600000)
       tell(job[7], 'j', id, 't', 's', 'a', attempt)
     end
     local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, slot, batch}

@@ -1,4 +1,5 @@
--- finish: the one end of a job. Writes the state, the error, the result and its lifetime, drops what only a live job needs, tells who waits.
+-- finish: the one end of a job. Writes the state, the error, the result, drops what only a live job needs, tells who waits. What stays gets its lifetime here:
+-- an unfinished job has none, since its alarm sees to its end, however long nobody was there to hear it.
 -- A dead letter keeps its payload, so that it can be replayed, and its record as long.
 -- `error` is msgpack of an ErrorRecord or '@code'; `result` is the stored form (arq's) or ''. `...` are further record fields.
 local function finish(id, from, to, error, result, ...)

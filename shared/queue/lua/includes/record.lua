@@ -27,12 +27,18 @@ local function items(first, width, fn)
 end
 
 -- in_bulk: one command for any number of values, which costs Redis and its append-only file less than one for each. Lua hands over 8000 at most.
+-- `key` and `option` go before the values, where the command has them.
 local BULK = 4000
-local function in_bulk(values, ...)
+local function in_bulk(values, command, key, option)
   for first = 1, #values, BULK do
-    local command = {...}
-    for i = first, math.min(first + BULK - 1, #values) do command[#command + 1] = values[i] end
-    redis.call(unpack(command))
+    local last = math.min(first + BULK - 1, #values)
+    if option then
+      redis.call(command, key, option, unpack(values, first, last))
+    elseif key then
+      redis.call(command, key, unpack(values, first, last))
+    else
+      redis.call(command, unpack(values, first, last))
+    end
   end
 end
 
