@@ -31,8 +31,8 @@ end
 -- Hardly any job was there already, so all are asked for at once; `here` are those that this call brought.
 local some_known, here = redis.call('EXISTS', unpack(keys)) > 0, {}
 local out, wake = {now}, false
-local function answer(i, text, position, in_class, in_line)
-  out[4 * i - 2], out[4 * i - 1], out[4 * i], out[4 * i + 1] = text, position or 0, in_class or 0, in_line or 0
+local function answer(i, said, position, in_class, in_line)
+  out[4 * i - 2], out[4 * i - 1], out[4 * i], out[4 * i + 1] = said, position or 0, in_class or 0, in_line or 0
 end
 -- Jobs of one template that follow each other mostly stand together in line.
 local runs, run = {}, {}

@@ -22,17 +22,17 @@ end
 
 -- template: what new jobs have in common. `own` are names of fields that each has a value of its own for, `...` further fields of all, name and value in turn.
 local function template(class, kind, model, tenant, timeout, delay, line, cost, own, ...)
-  local state, deadline = delay > 0 and 'scheduled' or 'queued', string.format('%d', now + timeout)
+  local state, deadline = delay > 0 and 'scheduled' or 'queued', text[now + timeout]
   -- Another service's model counts under its unit's name, `service~model`: no host of ours is asked for it. The record keeps that name for the end.
   local counted = string.find(line, '~', 1, true) and string.sub(line, 3) or model
-  local alarm = delay > 0 and delay < timeout and string.format('%d', now + delay) or deadline
+  local alarm = delay > 0 and delay < timeout and text[now + delay] or deadline
   local fields = {'s', state, 'tg', '', 'pb', '', 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', stamp, 'dl', deadline, 'l', line, ...}
   local function put(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
   if counted ~= model then put('um', counted) end
-  if delay > 0 then put('at', string.format('%d', now + delay)) end
+  if delay > 0 then put('at', text[now + delay]) end
   local common = #fields
   for _, name in ipairs(own) do put(name, '') end
   local of = {class = class, tenant = tenant, timeout = timeout, delay = delay, line = line, cost = cost, own = own, state = state, counted = counted,
@@ -49,7 +49,7 @@ local function accept(of, key, id, payload, ...)
     tag = next_tag(of.class, of.tenant, of.cost)
     join(of.class, of.line, id, tag)
   end
-  fields[4], fields[6] = tag, string.format('%d', #payload)
+  fields[4], fields[6] = tag, text[#payload]
   for n = 1, #of.own do fields[of.common + 2 * n] = select(n, ...) end
   redis.call('HSET', key, unpack(fields))
   set_alarm(id, of.alarm)

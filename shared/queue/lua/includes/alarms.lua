@@ -16,6 +16,9 @@ local function ring(limit, horizon)
       redis.call('DEL', events(id))
     elseif not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
       set_alarm(id, false)
+      for _, kept in ipairs({key, payloads .. id, events(id)}) do
+        if redis.call('PTTL', kept) == -1 then redis.call('PEXPIRE', kept, DEAD_LETTER_MS) end -- nobody here will end it
+      end
     elseif state == 'running' then
       local crashes = (tonumber(job[5]) or 0) + 1
       redis.call('HSET', key, 'x', crashes, 'z' .. job[7], 'crashed|' .. now .. '|', 'tok', '')

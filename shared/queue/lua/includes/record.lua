@@ -8,6 +8,11 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local stamp = string.format('%d', now) -- now as it is stored: to hand a number to Redis costs more than the text of it
+-- Other numbers that a call stores over and over are made text of once: text[attempt].
+local text = setmetatable({}, {__index = function(made, number)
+  made[number] = string.format('%d', number)
+  return made[number]
+end})
 local ALARMS = root .. 'alarms'
 local WAKE = root .. 'wake'
 local DEAD = root .. 'dlq'
@@ -158,5 +163,5 @@ end
 
 -- log_event: append to the job's own event stream, under the explicit id attempt-seq. A repeated or older id is refused by Redis.
 local function log_event(id, attempt, seq, ...)
-  return redis.pcall('XADD', events(id), string.format('%d-%d', attempt, seq), ...)
+  return redis.pcall('XADD', events(id), attempt .. '-' .. seq, ...)
 end
