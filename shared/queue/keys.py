@@ -48,7 +48,7 @@ class Keys:
         ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, l
         its line, co its cost if not 1, h its slot while it runs as `host|unit|thousandths of a call`, sc the call
         that it shares, fp body fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload
-        bytes, ro dead letter it replays, ra job that replays it, tok fencing token, sa last start ms, ea
+        bytes, ro dead letter it replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea
         end ms, n attempts, hb the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n>
         start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`. ev, fp, rt, rq and md are left out if
         empty, er after a success.

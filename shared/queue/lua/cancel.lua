@@ -7,7 +7,7 @@
 --@include line
 local id = ARGV[1]
 local key = record(id)
-local job = redis.call('HMGET', key, 's', 'c', 'n', 'l')
+local job = redis.call('HMGET', key, 's', 'c', 'w', 'l')
 local state = job[1]
 if not state then return '' end
 if state == 'queued' or state == 'scheduled' then
@@ -16,8 +16,7 @@ if state == 'queued' or state == 'scheduled' then
   state = 'cancelled'
 elseif state == 'running' then
   redis.call('HSET', key, 'cx', '1') -- the flag outlives a lost message: renew and publish report it too
-  local worker = string.match(redis.call('HGET', key, 'a' .. job[3]) or '', '^(.*)|') or ''
-  redis.call('PUBLISH', root .. 'ctl', 'cancel ' .. worker .. ' ' .. id)
+  redis.call('PUBLISH', root .. 'ctl', 'cancel ' .. job[3] .. ' ' .. id)
 end
 write_gathered()
 return state

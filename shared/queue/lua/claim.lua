@@ -83,7 +83,7 @@ local function start(id, slot, batch)
       slot_fields = call and {'h', held, 'sc', call} or {'h', held}
       take_call(held, call)
     end
-    move(key, state, 'running', 'tok', token, 'sa', stamp, 'n', number, 'a' .. number, worker .. '|' .. stamp, unpack(slot_fields))
+    move(key, state, 'running', 'tok', token, 'w', worker, 'sa', stamp, 'n', number, 'a' .. number, worker .. '|' .. stamp, unpack(slot_fields))
     set_alarm(id, lease_end)
     if job[5] == '1' then
       log_event(id, number, '0', 't', 's')

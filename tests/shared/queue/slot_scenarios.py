@@ -240,7 +240,7 @@ async def jobs_of_a_release_without_lines_go_on(on: Stage) -> None:
         if job_id != "runs":
             await on.redis.zadd(f"{on.keys.root}ready:normal", {job_id: n})
     await on.redis.delete(on.keys.lines("normal"), on.keys.depth)
-    await on.redis.hset(on.keys.record("runs"), mapping={"s": "running", "tok": "t", "n": 1, "sa": 0})  # type: ignore[misc]  # redis-py 5
+    await on.redis.hset(on.keys.record("runs"), mapping={"s": "running", "tok": "t", "w": "old", "n": 1, "sa": 0})  # type: ignore[misc]  # redis-py 5
     await on.redis.zadd(on.keys.alarms, {"runs": 0})
     await on.redis.hset(on.keys.record("over"), "s", "succeeded")  # type: ignore[misc]  # redis-py 5
     same(await on.cancel("cancelled"), "cancelled")

@@ -1,19 +1,18 @@
--- New jobs of each tenant, for its list, and what they ask for.
-local listed, arrived = {}, {}
+-- What new jobs of a call add to in common is written once: each tenant's list, the payloads, and the counts of each template.
+local listed, arrived, templates_used = {}, {}, {}
 local function list(tenant, id)
   listed[tenant] = listed[tenant] or {}
   local of = listed[tenant]
   of[#of + 1] = stamp
   of[#of + 1] = id
 end
-local used = {}
 writers[#writers + 1] = function()
   in_bulk(arrived, 'MSET')
   for tenant, jobs in pairs(listed) do
     in_bulk(jobs, 'ZADD', root .. 'tenant:' .. tenant)
     redis.call('SADD', root .. 'tenants', tenant)
   end
-  for _, of in ipairs(used) do
+  for _, of in ipairs(templates_used) do
     hold(of.tenant, of.counted, of.jobs, of.bytes)
     count(of.state, of.jobs)
     count('accepted', of.jobs)
@@ -37,7 +36,7 @@ local function template(class, kind, model, tenant, timeout, delay, line, cost, 
   for _, name in ipairs(own) do put(name, '') end
   local of = {class = class, tenant = tenant, timeout = timeout, delay = delay, line = line, cost = cost, own = own, state = state, counted = counted,
     alarm = alarm, fields = fields, common = common, jobs = 0, bytes = 0}
-  used[#used + 1] = of
+  templates_used[#templates_used + 1] = of
   return of
 end
 
