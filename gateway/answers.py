@@ -14,7 +14,7 @@ from gateway.whole_answer import WholeAnswer
 from shared.envelope import JSON
 from shared.errors import JobNotFound
 from shared.jobs import JobRecord, NewJob, State
-from shared.queue.client import Accepted
+from shared.queue.arrivals import Accepted
 from shared.wire.openai_render import job_body, to_json
 
 

@@ -19,7 +19,7 @@ from gateway.routing_inputs import Ask, Wish
 from gateway.services import Services
 from shared.errors import ArrieroError, ErrorRecord, JobCancelled, JobExpired, JobNotFound, Overloaded, QueueUnavailable
 from shared.jobs import Kind, NewJob, State, new_job_id
-from shared.queue.client import Accepted
+from shared.queue.arrivals import Accepted
 from shared.resilience.response_cache import Hit, is_repeatable, response_name
 from shared.routes import Route
 from shared.services.names import TILDE

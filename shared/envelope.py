@@ -21,7 +21,7 @@ DEFAULT_RETRY_AFTER_S = 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REASONS = {408: "Request Timeout", 503: "Service Unavailable"}
 
-new_request_id = RandomIds("req_", 12)
+new_request_id = RandomIds("req_", 16)
 
 
 def accepted_request_id(given: str | None) -> str:

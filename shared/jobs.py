@@ -78,7 +78,7 @@ class Priority(StrEnum):
 
 
 new_job_id = RandomIds(JOB_ID_PREFIX, 16)
-"""Draws a job id with 128 random bits."""
+"""Draws a job id with 94 random bits."""
 
 
 def shown_model(model: str, route: Route | None) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 3072
+_LETTERS_FOR = b"09"
+"""In place of base64's + and /, so that ids are letters and digits alone. Those two come up twice as often."""
 
 
 class RandomIds:
-    """Call it for `prefix` and `length` random bytes as hex digits. As safe to guess at as `secrets.token_hex`."""
+    """Call it for `prefix` and `length` random letters and digits, worth 5.9 bits each: 94 bits in sixteen, from the
+    source of `secrets`. Ids are a good part of what Redis stores and logs for a job, so they are no longer than that.
+    """
 
     def __init__(self, prefix: str, length: int) -> None:
         self._prefix = prefix
@@ -19,6 +24,7 @@ class RandomIds:
 
     def __call__(self) -> str:
         if not self._ready:
-            digits = os.urandom(PAGE_BYTES - PAGE_BYTES % self._length).hex("-", self._length)
-            self._ready += digits.split("-")
-        return self._prefix + self._ready.pop()
+            page = b64encode(os.urandom(PAGE_BYTES), _LETTERS_FOR).decode()
+            ends = range(self._length, len(page) + 1, self._length)
+            self._ready += [self._prefix + page[end - self._length : end] for end in ends]
+        return self._ready.pop()

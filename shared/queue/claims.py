@@ -63,7 +63,7 @@ class Claims:
         """Up to `want` calls' jobs; `within_s` is the longest that the caller will wait for what is due. Raises
         RedisError, OSError."""
         await self.disown_lost()
-        seed = secrets.token_hex(12)
+        seed = secrets.token_hex(8)
         if self._planner.must_look():
             _, view = await self._run(seed, 0, within_s, look=True)
             self._planner.see(read_view(view))

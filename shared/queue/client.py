@@ -5,39 +5,34 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeVar, cast
 
-from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from shared.errors import (
     ArrieroError,
     BadRequest,
-    IdempotencyMismatch,
     JobNotFound,
     MemoryPressure,
     PayloadTooLarge,
     QueueUnavailable,
 )
 from shared.jobs import JobRecord, NewJob, Priority, State
-from shared.lua import Field
 from shared.model_names import same
 from shared.queue import records
-from shared.queue.admission import QueueLimits, refusal
+from shared.queue.admission import QueueLimits
+from shared.queue.arrivals import Accepted, Arrival, arrival, outcomes_of, packed
 from shared.queue.batch import Batcher
 from shared.queue.connection import connect, takes_no_writes, within
 from shared.queue.dead_letters import DeadLetters
 from shared.queue.fleet import Fleet, Standing, read_fleet, read_standing
 from shared.queue.keys import Keys
-from shared.queue.lines import HOME, line_of
 from shared.queue.scripts import Scripts
 from shared.queue.stats import QueueStats, read_calls, read_stats
 from shared.settings import BaseServiceSettings
-from shared.wire.codec import MAX_PAYLOAD_BYTES, encode_job
 
 T = TypeVar("T")
 ANSWER_WITHIN_S = 2.0
@@ -49,24 +44,6 @@ CALL_ROWS = 200
 """Jobs enqueued in one call: Redis serves nobody else meanwhile, 4 to 6 ms."""
 LIST_SCAN_LIMIT = 2000
 """How many records one page of a filtered list looks at."""
-
-
-class Accepted(Struct):
-    """The queue has the job. `duplicate`: it had it already, from the same body.
-
-    Of a new one, `standing` is its place in line and `at` the time of its acceptance by Redis' clock, Unix seconds.
-    """
-
-    id: str
-    state: State
-    duplicate: bool = False
-    standing: Standing | None = None
-    at: float = 0.0
-
-    @property
-    def position(self) -> int:
-        """1 = next; 0 while it does not wait."""
-        return self.standing.position if self.standing else 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,38 +102,37 @@ class QueueClient:
         Refusals and mismatches are among the answers. Raises PayloadTooLarge before anything is stored, and
         QueueUnavailable; what was stored by then stays so, and to repeat the call is safe.
         """
-        lines = [_line(job) for job in jobs]
-        rows = [_row(job, line) for job, line in zip(jobs, lines, strict=True)]
+        arrivals = [arrival(job) for job in jobs]
         outcomes: list[Accepted | ArrieroError] = []
-        for first in range(0, len(rows), CALL_ROWS):
-            fields = list(chain.from_iterable(rows[first : first + CALL_ROWS]))
-            replies = await self._call(functools.partial(self.scripts.run, "enqueue", self._packed_limits, *fields))
-            outcomes += map(_outcome, jobs[first:], lines[first:], replies)
+        for first in range(0, len(arrivals), CALL_ROWS):
+            last = first + CALL_ROWS
+            outcomes += await self._enqueue(jobs[first:last], arrivals[first:last], ANSWER_WITHIN_S)
         return outcomes
+
+    async def _enqueue(
+        self, jobs: Sequence[NewJob], arrivals: Sequence[Arrival], limit_s: float
+    ) -> Iterable[Accepted | ArrieroError]:
+        call = functools.partial(self.scripts.run, "enqueue", self._packed_limits, *packed(arrivals))
+        return outcomes_of(jobs, arrivals, await self._call(call, limit_s))
 
     async def _send_enqueues(self, waiting: list[tuple[float, NewJob]]) -> Sequence[Accepted | ArrieroError]:
         """What became of each job that is to be accepted by then, on the monotonic clock."""
         now = time.monotonic()
         outcomes: dict[int, Accepted | ArrieroError] = {}
-        sent: list[tuple[int, NewJob, str]] = []
-        fields: list[Field] = [self._packed_limits]
+        sent: dict[int, Arrival] = {}
         for place, (until, job) in enumerate(waiting):
             if until <= now:  # it waited in vain for the batch before this one
                 outcomes[place] = QueueUnavailable(retry_after_s=2)
                 continue
-            line = _line(job)
             try:
-                fields += _row(job, line)
+                sent[place] = arrival(job)
             except PayloadTooLarge as error:
                 outcomes[place] = error
-            else:
-                sent.append((place, job, line))
         if sent:
             # The patience of the first of them is that of all, so that nobody waits longer than promised.
-            patience_s = waiting[sent[0][0]][0] - now
-            replies = await self._call(functools.partial(self.scripts.run, "enqueue", *fields), patience_s)
-            for (place, job, line), reply in zip(sent, replies, strict=True):
-                outcomes[place] = _outcome(job, line, reply)
+            patience_s = waiting[next(iter(sent))][0] - now
+            jobs = [waiting[place][1] for place in sent]
+            outcomes.update(zip(sent, await self._enqueue(jobs, list(sent.values()), patience_s), strict=True))
         return [outcomes[place] for place in range(len(waiting))]
 
     async def get(self, job_id: str) -> JobRecord | None:
@@ -302,54 +278,3 @@ def _offset(cursor: str) -> int:
     if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise BadRequest("`cursor` is not one this server gave. Leave it out to start anew.", param="cursor")
     return int(cursor or 0)
-
-
-def _row(job: NewJob, line: str) -> tuple[Field, ...]:
-    """A job as enqueue.lua takes it, to wait in that line. Raises PayloadTooLarge."""
-    payload = encode_job(
-        job.kind, job.request, restartable=job.restartable, enqueued_ms=int(time.time() * 1000), tenant=job.tenant,
-        no_store=job.no_store, local_only=job.local_only, route=job.route, request_id=job.request_id,
-        cache_as=job.cache_as,
-    )  # fmt: skip
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLarge(f"The job takes {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} fit the queue.")
-    return (
-        job.id,
-        payload,
-        job.priority,
-        job.kind,
-        job.model,
-        job.tenant,
-        int(job.timeout_s * 1000),
-        int(job.delay_s * 1000),
-        job.reply_to,
-        "1" if job.keep_events else "",
-        job.fingerprint,
-        records.descriptions_of(job.metadata, job.route),
-        job.request_id,
-        int(job.retention_s * 1000),
-        line,
-        f"{job.cost:.4g}",
-    )
-
-
-def _line(job: NewJob) -> str:
-    return line_of(job.kind, job.model, job.request, job.route.candidates[0].service if job.route else HOME)
-
-
-_WAITING = {state.value.encode(): state for state in (State.QUEUED, State.SCHEDULED)}
-
-
-def _outcome(job: NewJob, line: str, answer: bytes) -> Accepted | ArrieroError:
-    """What enqueue.lua says of a job for that line."""
-    match answer[:1]:
-        case b"q" | b"s":
-            state, now_ms, *place = answer.split(b" ")
-            position, in_class, in_line = map(int, place or (0, 0, 0))
-            standing = Standing(priority=job.priority, line=line, position=position, in_class=in_class, in_line=in_line)
-            return Accepted(job.id, _WAITING[state], standing=standing, at=int(now_ms) / 1000)
-        case b"#":
-            return refusal(answer)
-        case b"!":
-            return IdempotencyMismatch(param="Idempotency-Key")
-    return Accepted(job.id, State(answer[1:].decode()), duplicate=True)

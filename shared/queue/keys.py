@@ -28,7 +28,7 @@ class Keys:
 
     @property
     def payload_root(self) -> str:
-        """Prefix of arq's job payloads: string each, lives until the job ends, at most deadline + retention."""
+        """Prefix of arq's job payloads: string each. No TTL; the job's end deletes it, or keeps a dead letter's."""
         return f"{job_key_prefix}{self.tag}"
 
     @property
@@ -42,7 +42,7 @@ class Keys:
         return f"arq:{self.tag}"
 
     def record(self, job_id: str) -> str:
-        """Hash, the job's record. TTL deadline + retention, from the end on: retention.
+        """Hash, the job's record. No TTL until the end, which the job's alarm sees to; from then on its retention.
 
         Fields: s state, c class, k kind, m model, tn tenant, ct created ms, tg its place in line, qt in line since
         ms if not since ct, dl deadline ms, at due ms while scheduled, rt gateways that watch, ev keeps events, l
@@ -50,7 +50,8 @@ class Keys:
         that it shares, fp body fingerprint, md metadata and route, rq request id, ttl retention ms, pb payload
         bytes, ro dead letter it replays, ra job that replays it, tok fencing token, w worker, sa last start ms, ea
         end ms, n attempts, hb the one handed back last, f failures, x crashes, cx cancel wanted, er error, a<n>
-        start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`. rt, rq and md are left out if empty.
+        start of attempt n as `worker|ms`, z<n> its end as `outcome|ms|notes`. ev, fp, rt, rq and md are left out if
+        empty, er after a success.
         """
         return f"{self.root}j:{job_id}"
 
@@ -150,7 +151,7 @@ class Keys:
         return f"{self.root}tenants"
 
     def events(self, job_id: str) -> str:
-        """Stream, the job's chunk log, ids `<attempt>-<seq>`. TTL as the record's."""
+        """Stream, the job's chunk log, ids `<attempt>-<seq>`. Lives as the record."""
         return f"{self.root}events:{job_id}"
 
     def inbox(self, gateway_id: str) -> str:

@@ -30,7 +30,7 @@ _descriptions = msgspec.msgpack.Decoder(Descriptions)
 
 
 def descriptions_of(metadata: dict[str, str], route: Route | None) -> bytes:
-    """As enqueue.lua takes them; empty where there is nothing to note."""
+    """As the scripts take them; empty where there is nothing to note."""
     return encode(Descriptions(metadata, route)) if metadata or route is not None else b""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-IDS = re.compile(r"job_[0-9a-f]{32}|op_[0-9a-f]{20}_\d+|ark_[0-9a-z]{12}_[0-9a-z]{40}|\b[0-9a-f]{12}\b(?!_)")
+IDS = re.compile(r"job_[0-9A-Za-z]{16,}|op_[0-9a-f]{20}_\d+|ark_[0-9a-z]{12}_[0-9a-z]{40}|\b[0-9a-f]{12}\b(?!_)")
 ANY_LINES = "..."
 _SECRET = re.compile(r"(ark_[0-9a-z]{12}_)[0-9a-z]{40}")
 HOST_NAME = "server-1"

@@ -19,7 +19,8 @@ import uvloop
 
 from shared.jobs import Kind, NewJob, State
 from shared.lua import Field
-from shared.queue.client import Accepted, QueueClient
+from shared.queue.arrivals import Accepted
+from shared.queue.client import QueueClient
 from shared.queue.connection import connect
 from shared.queue.engine import EngineOptions, QueueWorker
 from shared.queue.running import RunningJob

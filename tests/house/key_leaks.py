@@ -1,4 +1,4 @@
-"""Which keys may live for ever. Every other key must carry a TTL, or a busy server fills up in the end."""
+"""Which keys may be without a TTL. Every other key must carry one, or a busy server fills up in the end."""
 
 from __future__ import annotations
 
@@ -30,12 +30,22 @@ MAY_LIVE_FOR_EVER = (
     r"gw:\{[^}]+\}:pins",
     r"gw:\{[^}]+\}:(services|default-service)",
 )
+OF_ONE_JOB = re.compile(r"gw:(?P<own>\{[^}]+\}):(?:j|events):(?P<id>.+)|arq:job:(?P<arq>\{[^}]+\})(?P<job>.+)")
+"""What an unfinished job has: its end gives all of it a TTL or deletes it, and its alarm sees to the end."""
 _ALLOWED = re.compile("|".join(f"(?:{pattern})" for pattern in MAY_LIVE_FOR_EVER))
 NO_EXPIRY = -1
 
 
 def leaked_keys(client: Redis) -> list[str]:
-    """Names of keys that have no TTL and are not on the list, sorted."""
+    """Names of keys that have no TTL, are not on the list and do not belong to an unfinished job, sorted."""
     names = [name.decode(errors="replace") for name in client.scan_iter(count=1000)]
     suspects = [name for name in names if not _ALLOWED.fullmatch(name)]
-    return sorted(name for name in suspects if client.ttl(name) == NO_EXPIRY)
+    return sorted(name for name in suspects if client.ttl(name) == NO_EXPIRY and not _will_end(client, name))
+
+
+def _will_end(client: Redis, name: str) -> bool:
+    found = OF_ONE_JOB.fullmatch(name)
+    if found is None:
+        return False
+    tag, job_id = found["own"] or found["arq"], found["id"] or found["job"]
+    return client.zscore(f"gw:{tag}:alarms", job_id) is not None

@@ -26,7 +26,10 @@ def test_leaks_are_found_and_the_queue_itself_is_none(redis_server: RedisServer)
         client.set("gw:{gw}:j:2", "goes", ex=60)
         client.zadd("gw:{gw}:lines:high", {"1": 1})
         client.zadd("gw:{other}:alarms", {"1": 1})
-        assert leaked_keys(client) == ["gw:{gw}:j:1"]
+        client.set("arq:job:{other}1", "goes with its job")
+        client.set("gw:{other}:events:1", "goes with its job")
+        client.set("arq:job:{other}2", "never goes")
+        assert leaked_keys(client) == ["arq:job:{other}2", "gw:{gw}:j:1"]
         client.flushall()
 
 

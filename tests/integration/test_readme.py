@@ -22,7 +22,7 @@ COMMANDS = ("curl", "arriero", "kill")
 """What the blocks may start. Anything else fails here, until someone has thought about how to run it safely."""
 # Other languages, `sh` among them for what needs a container engine, are not run.
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+_JOB_ID = re.compile(r"job_[0-9A-Za-z]{16,}")
 
 
 @dataclass(frozen=True)

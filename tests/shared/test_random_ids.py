@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 
 from shared.random_ids import PAGE_BYTES, RandomIds
 
 
 def test_ids_have_their_length_and_do_not_repeat() -> None:
-    draw = RandomIds("", 12)
+    draw = RandomIds("job_", 15)
     drawn = [draw() for _ in range(PAGE_BYTES)]
     assert len(set(drawn)) == len(drawn)
-    assert {len(bytes.fromhex(one)) for one in drawn} == {12}
+    assert all(re.fullmatch("job_[0-9A-Za-z]{15}", one) for one in drawn)
+    assert len({letter for one in drawn for letter in one.removeprefix("job_")}) == 62
 
 
 def test_a_forked_process_draws_its_own() -> None:

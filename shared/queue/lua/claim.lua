@@ -32,12 +32,12 @@ for _, class in ipairs(CLASSES) do
   queues[class] = plan.queues(class)
   if next_queue(class, queues[class], plan) then present = present + 1 end
 end
-local chosen = {}
+local chosen = {high = {}, normal = {}, low = {}}
 if present > 0 then
   local turns = present > 1 and redis.call('HMGET', root .. 'turns', 'high', 'normal', 'low', 'now') or {}
   local virtual, pass = tonumber(turns[4]) or 0, {}
   for i, class in ipairs(CLASSES) do pass[class] = math.max(tonumber(turns[i]) or 0, virtual) end
-  local total = 0
+  local total, calls = 0, 0
   for _ = 1, want do
     if total >= MOST_JOBS then break end
     local best, queue, place
@@ -51,8 +51,9 @@ if present > 0 then
     virtual = pass[best]
     pass[best] = virtual + STRIDE[best]
     local ids = take(queue, place, plan, want)
-    total = total + #ids
-    chosen[#chosen + 1] = {queue, ids, place, #chosen + 1}
+    total, calls = total + #ids, calls + 1
+    local of = chosen[best]
+    of[#of + 1] = {ids = ids, slot = place and place.slot or '', batch = #ids > 1 and calls or 0}
   end
   if present > 1 then redis.call('HSET', root .. 'turns', 'high', pass.high, 'normal', pass.normal, 'low', pass.low, 'now', virtual) end
 end
@@ -67,7 +68,7 @@ for host in pairs(plan.loads) do redis.call('HINCRBY', TENURES, host, 1) end
 local jobs = {}
 local function start(id, slot, batch)
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'dl', 'n', 'f', 'ct', 'ev', 'rt', 'x')
+  local job = redis.call('HMGET', key, 's', 'dl', 'n', 'ct', 'ev', 'rt')
   local state, deadline, attempt = job[1], tonumber(job[2]), (tonumber(job[3]) or 0) + 1
   local payload = redis.call('GET', payloads .. id)
   if state == 'queued' and deadline <= now then -- guard: work nobody waits for is not done
@@ -75,21 +76,21 @@ local function start(id, slot, batch)
   elseif state == 'queued' and not payload then
     finish(id, state, 'dead_lettered', '@payload_lost', '')
   elseif state == 'queued' then -- guard: only a queued job is claimed
-    local token = seed .. #jobs + 1
+    local token, number = seed .. text[#jobs + 1], text[attempt]
     local slot_fields = {}
     if slot ~= '' then
       local held, call = slot .. '|' .. CALL, batch > 0 and seed .. '/' .. batch
       slot_fields = call and {'h', held, 'sc', call} or {'h', held}
       take_call(held, call)
     end
-    move(key, state, 'running', 'tok', token, 'w', worker, 'sa', stamp, 'n', attempt, 'a' .. attempt, worker .. '|' .. stamp, unpack(slot_fields))
+    move(key, state, 'running', 'tok', token, 'w', worker, 'sa', stamp, 'n', number, 'a' .. number, worker .. '|' .. stamp, unpack(slot_fields))
     set_alarm(id, lease_end)
-    if job[6] == '1' then
-      log_event(id, attempt, 0, 't', 's')
-      redis.call('PEXPIRE', events(id), deadline - now + 3600000)
-      tell(job[7], 'j', id, 't', 's', 'a', attempt)
+    if job[5] == '1' then
+      log_event(id, number, '0', 't', 's')
+      tell(job[6], 'j', id, 't', 's', 'a', number)
     end
-    local item = {id, token, payload, attempt, tonumber(job[4]) or 0, tonumber(job[5]), deadline, now, job[6], tonumber(job[8]) or 0, slot, batch}
+    local before = job[3] and redis.call('HMGET', key, 'f', 'x') or {} -- what never ran has neither failed nor crashed
+    local item = {id, token, payload, attempt, tonumber(before[1]) or 0, tonumber(job[4]), deadline, now, job[5], tonumber(before[2]) or 0, slot, batch}
     if item[5] > 0 then -- where it failed decides where it goes now
       for past = 1, attempt - 1 do
         local ended = redis.call('HGET', key, 'z' .. past)
@@ -100,11 +101,8 @@ local function start(id, slot, batch)
   end
 end
 for _, class in ipairs(CLASSES) do
-  for _, choice in ipairs(chosen) do
-    local queue, ids, place, number = unpack(choice)
-    if queue.class == class then
-      for _, id in ipairs(ids) do start(id, place and place.slot or '', #ids > 1 and number or 0) end
-    end
+  for _, call in ipairs(chosen[class]) do
+    for _, id in ipairs(call.ids) do start(id, call.slot, call.batch) end
   end
 end
 count('claimed', #jobs)

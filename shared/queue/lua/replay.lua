@@ -27,9 +27,17 @@ items(4, 7, function(i, id, new_id, model, payload, delay, request_id, line)
     local timeout = math.max(job[7] - job[8], least_timeout) + delay
     out[i] = may_enter(job[3], job[6], #payload, timeout, delay)
     if not out[i] then -- guard: what is refused is not stored
-      out[i] = accept(new_id, payload, job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, '', job[10], '',
-        job[11] or '', request_id, math.max(tonumber(job[9]) or 0, least_ttl),
-        line ~= '' and line or line_of(id, job[12]), job[13] or 1, 'ro', id)
+      local fields = {'ro', id, 'ttl', math.max(tonumber(job[9]) or 0, least_ttl)}
+      for name, value in pairs({ev = job[10] or '', md = job[11] or '', rq = request_id, co = job[13] or ''}) do
+        if value ~= '' then
+          fields[#fields + 1] = name
+          fields[#fields + 1] = value
+        end
+      end
+      local of = template(job[3], job[4], model ~= '' and model or job[5], job[6], timeout, delay, line ~= '' and line or line_of(id, job[12]),
+        tonumber(job[13]) or 1, {}, unpack(fields))
+      accept(of, record(new_id), new_id, payload)
+      out[i] = of.state
       redis.call('HSET', key, 'ra', new_id)
       count('replayed', 1)
       wake = true

@@ -12,8 +12,8 @@ local out = {}
 items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   delay = tonumber(delay)
   local key = record(id)
-  local job = redis.call('HMGET', key, 's', 'tok', 'dl', 'tg', 'n', 'f', 'cx', 'hb')
-  local state, deadline = job[1], tonumber(job[3])
+  local job = redis.call('HMGET', key, 's', 'tok', 'n')
+  local state = job[1]
   if job[2] ~= token then -- guard: fence
     out[i] = '!'
     count('stale_writes', 1)
@@ -22,14 +22,16 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
   else
     local back = verdict == 'released' and delay > 0
     local outcome = back and 'handed_back' or OUTCOME[verdict] or verdict
-    local end_field, ended = 'z' .. job[5], outcome .. '|' .. stamp .. '|' .. notes
+    local end_field, ended = 'z' .. job[3], outcome .. '|' .. stamp .. '|' .. notes
     local again = verdict == 'retried' or verdict == 'released'
-    if again and job[7] == '1' then -- guard: a cancelled job does not run again
+    local its = again and redis.call('HMGET', key, 'dl', 'tg', 'f', 'cx', 'hb') or {} -- an end needs none of them
+    local deadline = tonumber(its[1])
+    if its[4] == '1' then -- guard: a cancelled job does not run again
       finish(id, state, 'cancelled', '@job_cancelled', '', end_field, ended)
       out[i] = 'cancelled'
     elseif verdict == 'retried' then
       count('retried', 1)
-      local failures = (tonumber(job[6]) or 0) + 1
+      local failures = (tonumber(its[3]) or 0) + 1
       if deadline <= now + delay then -- guard: no retry past the deadline
         finish(id, state, 'dead_lettered', error, result, end_field, ended, 'f', failures)
         out[i] = 'dead_lettered'
@@ -44,11 +46,11 @@ items(1, 7, function(i, id, token, verdict, error, result, delay, notes)
       count('released', 1)
       if back then -- guard: a delay is kept
         -- A job may be handed back for hours, so its record keeps only the latest such run.
-        if job[8] then redis.call('HDEL', key, 'a' .. job[8], 'z' .. job[8]) end
-        put_off(id, delay, deadline, end_field, ended, 'hb', job[5])
+        if its[5] then redis.call('HDEL', key, 'a' .. its[5], 'z' .. its[5]) end
+        put_off(id, delay, deadline, end_field, ended, 'hb', job[3])
         out[i] = 'scheduled'
       else
-        requeue(id, state, deadline, job[4], end_field, ended)
+        requeue(id, state, deadline, its[2], end_field, ended)
         out[i] = 'queued'
       end
     else

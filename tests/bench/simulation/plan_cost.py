@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any, cast
 
 from shared.jobs import Kind, NewJob, Priority
-from shared.queue.client import Accepted, QueueClient
+from shared.queue.arrivals import Accepted
+from shared.queue.client import QueueClient
 from shared.queue.lines import line_named, unit_in
 from shared.queue.plans import CALL, Place, Plan, Row, WaitingLine
 from shared.queue.scripts import Scripts

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from shared.queue.arrivals import Arrival, packed, template
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
 from tests.shared.queue.clocked import START_US, clock_key
@@ -41,11 +42,10 @@ class Stage:
         """The script's answer; of a refusal the reason only. `limits` as in includes/admission.lua."""
         self.now_us += 1  # two jobs never come in the same microsecond, so their order is known
         await self.after(0)
-        [reply] = await self.scripts.run(
-            "enqueue", limits or limit, job_id, payload, priority, "chat", "m", tenant, timeout, delay, watcher, "1",
-            body, b"", "r", 3_600_000, line, cost,
-        )  # fmt: skip
-        return str(reply.decode().split(" ")[0])
+        common = ("ttl", 3_600_000, "ev", "1", "rt", watcher, "co", cost)
+        shared = template(priority, "chat", "m", tenant, timeout, delay, line, cost, common, ("fp",))
+        reply = await self.scripts.run("enqueue", limits or limit, *packed([Arrival(shared, (job_id, payload, body))]))
+        return str(reply[1].decode().split(" ")[0])
 
     async def take(self, count: int = 1, *, seed: str = "seed", plan: bytes = b"") -> list[Claimed]:
         return await claim(self.scripts, count, seed=seed, lease_ms=LEASE_MS, plan=plan)
@@ -241,6 +241,16 @@ async def what_is_not_queued_is_not_claimed(on: Stage) -> None:
     same((await on.field("gone", "s"), await on.field("over", "s")), ("", "succeeded"))
 
 
+async def what_redis_lost_leaves_nothing_behind(on: Stage) -> None:
+    await on.enqueue("gone")
+    await on.take()
+    of_it = (on.keys.payload_root + "gone", on.keys.events("gone"))
+    same(await on.redis.exists(*of_it), 2)
+    await on.redis.delete(on.keys.record("gone"))
+    await on.lease_lapses()
+    same(await on.redis.exists(*of_it, on.keys.alarms), 0)
+
+
 async def a_retry_ends_at_the_deadline(on: Stage) -> None:
     for job_id in ("early", "late"):
         await on.enqueue(job_id, timeout=5000)
@@ -295,6 +305,7 @@ STORIES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     a_tenant_waits_behind_itself,
     what_comes_back_does_not_turn_the_line_back,
     what_is_not_queued_is_not_claimed,
+    what_redis_lost_leaves_nothing_behind,
     a_retry_ends_at_the_deadline,
     an_unknown_verdict_changes_no_state,
     one_gateway_sweeps_at_a_time,

@@ -7,7 +7,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.jobs import NewJob, Priority
-from shared.queue.client import Accepted, QueueClient
+from shared.queue.arrivals import Accepted
+from shared.queue.client import QueueClient
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
 from tests.shared.queue.clocked import clocked_sources
@@ -16,11 +17,11 @@ from tests.shared.queue.scenarios import LEASE_MS, Stage
 from tests.shared.queue.slot_scenarios import place, plan, row
 
 JOBS = 50
-TO_WRITE_A_JOB = {"enqueue": 3, "claim": 1, "settle": 3}
-"""The record, its lifetime and the payload; the record; the record, its lifetime and the result."""
+TO_WRITE_A_JOB = {"enqueue": 1, "claim": 1, "settle": 3}
+"""The record; the record; the record, its lifetime and the result."""
 TO_WRITE_A_CALL = 20
 """More than the counters, lines and alarms of any call take."""
-WRITES = ("hset", "hdel", "hincrby", "zadd", "zrem", "zpopmin", "pexpire", "set", "del", "sadd")
+WRITES = ("hset", "hdel", "hincrby", "zadd", "zrem", "zpopmin", "pexpire", "set", "mset", "del", "sadd")
 
 
 async def _writes(redis: Redis) -> int:

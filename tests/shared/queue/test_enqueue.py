@@ -12,7 +12,9 @@ from redis.exceptions import ConnectionError
 from shared.errors import BadRequest, IdempotencyMismatch, JobNotFound, Overloaded, PayloadTooLarge, QueueUnavailable
 from shared.jobs import Priority, State
 from shared.queue.admission import QueueLimits
-from shared.queue.client import Accepted, QueueClient
+from shared.queue.arrivals import Accepted
+from shared.queue.client import QueueClient
+from shared.routes import Candidate, Route
 from shared.wire import codec
 from tests.conftest import WaitUntil
 from tests.house.redis_server import RedisServer
@@ -88,7 +90,7 @@ async def test_a_duplicate_is_recognised_even_when_the_queue_is_full(redis_url: 
 async def test_a_job_too_large_for_the_queue_is_refused_before_redis(
     client: QueueClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queue.client.MAX_PAYLOAD_BYTES", 1000)
+    monkeypatch.setattr("shared.queue.arrivals.MAX_PAYLOAD_BYTES", 1000)
     with pytest.raises(PayloadTooLarge):
         await client.enqueue(chat("x" * 1000))
     assert not await client.redis.exists(client.keys.counters)
@@ -245,3 +247,33 @@ async def test_stats_count_what_is_there(client: QueueClient, redis_url: str, wa
     assert stats.oldest_wait_s > 0
     assert [(w.id, w.slots) for w in stats.workers] == [("w1", 1)]
     assert stats.durability == "none"
+
+
+async def test_jobs_of_one_call_keep_what_they_share_and_what_is_their_own(client: QueueClient) -> None:
+    gpu = Route(candidates=(Candidate("ollama", "llama3.2"),), reason="default")
+    jobs = [
+        chat(tenant="a", request_id="r1", keep_events=True, route=gpu),
+        chat(tenant="b", metadata={"k": "1"}),
+        chat(tenant="a", request_id="r2", keep_events=True, route=gpu),
+        chat(tenant="a", request_id="r3", fingerprint="f", cost=2.5, retention_s=60, reply_to="g1", delay_s=5),
+    ]
+
+    outcomes = await client.enqueue_many(jobs)
+
+    assert [outcome.id for outcome in outcomes if isinstance(outcome, Accepted)] == [job.id for job in jobs]
+    for job in jobs:
+        record = await client.get(job.id)
+        assert record is not None
+        assert (record.tenant, record.request_id, record.metadata) == (job.tenant, job.request_id, job.metadata)
+        assert (record.keeps_events, record.route) == (job.keep_events, job.route)
+    fields = await client.redis.hmget(client.keys.record(jobs[3].id), ["co", "ttl", "rt", "fp"])  # type: ignore[misc]  # redis-py 5 types it as either
+    assert fields == [b"2.5", b"60000", b"g1", b"f"]
+    assert isinstance((await client.enqueue_many([replace(jobs[3], fingerprint="g")]))[0], IdempotencyMismatch)
+
+
+async def test_a_job_that_stands_between_those_of_a_call_is_counted_before_the_later_ones(client: QueueClient) -> None:
+    await client.enqueue(chat(tenant="b", cost=1.5))
+
+    outcomes = await client.enqueue_many([chat(tenant="a") for _ in range(3)])
+
+    assert [outcome.position for outcome in outcomes if isinstance(outcome, Accepted)] == [1, 3, 4]

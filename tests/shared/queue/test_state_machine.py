@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 
 from shared.jobs import MOVES, State
+from shared.queue.arrivals import Arrival, packed, template
 from shared.queue.keys import Keys
 from shared.queue.scripts import Scripts
 from tests.shared.queue.clocked import START_US, clock_key, clocked_sources
@@ -85,12 +86,12 @@ class QueueMachine(RuleBasedStateMachine):
         return self.runner.run(self.scripts.run(name, *args))
 
     def _enqueue(self, job_id: str, priority: str, tenant: str, fingerprint: str, timeout: int, delay: int) -> None:
-        [reply] = self.run(
-            "enqueue", DEPTH_LIMIT, job_id, b"payload", priority, "chat", model_of(job_id), tenant, timeout, delay,
-            "g1", "1", fingerprint, b"", "r", RETENTION_MS, LINE, 1,
-        )  # fmt: skip
+        common = ("ttl", RETENTION_MS, "ev", "1", "rt", "g1")
+        shared = template(priority, "chat", model_of(job_id), tenant, timeout, delay, LINE, 1, common, ("rq", "fp"))
+        values = (job_id, b"payload", "r", fingerprint)
+        reply = self.run("enqueue", DEPTH_LIMIT, *packed([Arrival(shared, values)]))
         expected = self.model.enqueue(job_id, priority, tenant, fingerprint, timeout, delay, "g1")
-        assert reply.decode().split(" ")[0] == expected
+        assert reply[1].decode().split(" ")[0] == expected
 
     def _running(self) -> list[ModelJob]:
         return [job for job in self.model.jobs.values() if job.state == "running"]
@@ -267,7 +268,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert (record.get(b"cx") == b"1") == job.cancel
             assert set(record[b"rt"].decode().split()) == job.watchers
             assert bool(has_payload) == (not job.is_over or job.state == "dead_lettered")
-            if job.is_over:
+            if job.is_over and state != State.SUCCEEDED:  # what succeeded has no error, whatever was noted before
                 assert record.get(b"er", b"").decode() == job.error
             ends = {int(name[1:]): value.split(b"|")[0].decode() for name, value in record.items() if name[:1] == b"z"}
             assert ends == job.outcomes

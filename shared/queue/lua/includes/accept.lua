@@ -1,5 +1,5 @@
--- New jobs of each tenant, for its list.
-local listed = {}
+-- What new jobs of a call add to in common is written once: each tenant's list, the payloads, and the counts of each template.
+local listed, arrived, templates_used = {}, {}, {}
 local function list(tenant, id)
   listed[tenant] = listed[tenant] or {}
   local of = listed[tenant]
@@ -7,49 +7,55 @@ local function list(tenant, id)
   of[#of + 1] = id
 end
 writers[#writers + 1] = function()
+  in_bulk(arrived, 'MSET')
   for tenant, jobs in pairs(listed) do
     in_bulk(jobs, 'ZADD', root .. 'tenant:' .. tenant)
     redis.call('SADD', root .. 'tenants', tenant)
   end
+  for _, of in ipairs(templates_used) do
+    hold(of.tenant, of.counted, of.jobs, of.bytes)
+    count(of.state, of.jobs)
+    count('accepted', of.jobs)
+  end
 end
 
--- put: a field of a record, unless there is nothing to say in it.
-local function put(fields, name, value)
-  if value ~= '' then
+-- template: what new jobs have in common. `own` are names of fields that each has a value of its own for, `...` further fields of all, name and value in turn.
+local function template(class, kind, model, tenant, timeout, delay, line, cost, own, ...)
+  local state, deadline = delay > 0 and 'scheduled' or 'queued', text[now + timeout]
+  -- Another service's model counts under its unit's name, `service~model`: no host of ours is asked for it. The record keeps that name for the end.
+  local counted = string.find(line, '~', 1, true) and string.sub(line, 3) or model
+  local alarm = delay > 0 and delay < timeout and text[now + delay] or deadline
+  local fields = {'s', state, 'tg', '', 'pb', '', 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', stamp, 'dl', deadline, 'l', line, ...}
+  local function put(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
+  if counted ~= model then put('um', counted) end
+  if delay > 0 then put('at', text[now + delay]) end
+  local common = #fields
+  for _, name in ipairs(own) do put(name, '') end
+  local of = {class = class, tenant = tenant, timeout = timeout, delay = delay, line = line, cost = cost, own = own, state = state, counted = counted,
+    alarm = alarm, fields = fields, common = common, jobs = 0, bytes = 0}
+  templates_used[#templates_used + 1] = of
+  return of
 end
 
--- accept: store a new job and put it in line. The caller made sure that its id is free and the door open.
--- Further arguments are record fields of its own. Returns the job's state, and its tag in line.
-local function accept(id, payload, class, kind, model, tenant, timeout, delay, reply_to, keep, fingerprint, metadata, request_id, ttl, line, cost, ...)
-  local key = record(id)
-  local state = delay > 0 and 'scheduled' or 'queued'
-  local deadline, life = string.format('%d', now + timeout), string.format('%d', timeout + ttl)
-  local tag = state == 'queued' and next_tag(class, tenant, tonumber(cost)) or ''
-  -- Another service's model counts under its unit's name, `service~model`: no host of ours is asked for it. The record keeps that name for the end.
-  local counted = string.find(line, '~', 1, true) and string.sub(line, 3) or model
-  local fields = {'s', state, 'c', class, 'k', kind, 'm', model, 'tn', tenant, 'ct', stamp, 'tg', tag, 'dl', deadline, 'ev', keep, 'fp', fingerprint,
-    'ttl', ttl, 'pb', #payload, 'l', line, 'co', cost, ...}
-  put(fields, 'rt', reply_to)
-  put(fields, 'rq', request_id)
-  put(fields, 'md', metadata)
-  put(fields, 'um', counted ~= model and counted or '')
-  if delay > 0 then
-    local at = string.format('%d', now + delay)
-    put(fields, 'at', at)
-    set_alarm(id, delay < timeout and at or deadline)
-  else
-    join(class, line, id, tag)
-    set_alarm(id, deadline)
+-- accept: store a new job and put it in line. The caller made sure that there is no record `key` and the door open. `...` are the values of its own.
+-- Returns its tag in line, '' if it is scheduled.
+local function accept(of, key, id, payload, ...)
+  local fields, tag = of.fields, ''
+  if of.state == 'queued' then
+    tag = next_tag(of.class, of.tenant, of.cost)
+    join(of.class, of.line, id, tag)
   end
+  fields[4], fields[6] = tag, text[#payload]
+  for n = 1, #of.own do fields[of.common + 2 * n] = select(n, ...) end
   redis.call('HSET', key, unpack(fields))
-  redis.call('PEXPIRE', key, life)
-  redis.call('SET', payloads .. id, payload, 'PX', life)
-  list(tenant, id)
-  hold(tenant, counted, 1, #payload)
-  count(state, 1)
-  count('accepted', 1)
-  return state, tag
+  set_alarm(id, of.alarm)
+  arrived[#arrived + 1] = payloads .. id
+  arrived[#arrived + 1] = payload
+  list(of.tenant, id)
+  of.jobs = of.jobs + 1
+  of.bytes = of.bytes + #payload
+  return tag
 end

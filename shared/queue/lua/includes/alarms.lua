@@ -10,8 +10,15 @@ local function ring(limit, horizon)
     local key = record(id)
     local job = redis.call('HMGET', key, 's', 'c', 'dl', 'tg', 'x', 'cx', 'n', 'hb', 'l')
     local state, deadline = job[1], tonumber(job[3])
-    if not state or not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
+    if not state then -- guard: what is left of a job that Redis lost goes, for nothing else would end it
       set_alarm(id, false)
+      drop_payload(id)
+      redis.call('DEL', events(id))
+    elseif not next(MOVES[state] or {}) then -- a state of another release must not stop the clock for all
+      set_alarm(id, false)
+      for _, kept in ipairs({key, payloads .. id, events(id)}) do
+        if redis.call('PTTL', kept) == -1 then redis.call('PEXPIRE', kept, DEAD_LETTER_MS) end -- nobody here will end it
+      end
     elseif state == 'running' then
       local crashes = (tonumber(job[5]) or 0) + 1
       redis.call('HSET', key, 'x', crashes, 'z' .. job[7], 'crashed|' .. now .. '|', 'tok', '')

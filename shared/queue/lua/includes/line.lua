@@ -44,11 +44,11 @@ end
 local joining = {}
 local function join(class, line, id, tag)
   joining[class] = joining[class] or {}
-  local jobs = joining[class][line] or {head = tag}
+  local jobs, place = joining[class][line] or {least = math.huge}, tonumber(tag)
   joining[class][line] = jobs
   jobs[#jobs + 1] = tag
   jobs[#jobs + 1] = id
-  if tonumber(tag) < tonumber(jobs.head) then jobs.head = tag end
+  if place < jobs.least then jobs.least, jobs.head = place, tag end
   deepen(class, 1)
 end
 local function write_lines()
@@ -71,24 +71,30 @@ local function write_lines()
 end
 writers[#writers + 1] = write_lines
 
--- position: how many jobs of its own and higher classes have the right to start before this one, plus one; 0 when it does not wait. Then how many of those
--- are of its class, and of its line. Reads a class' lines once a call, so the lines must not change any more.
+-- standing: how many jobs of its own and higher classes have the right to start before one with this tag, which is at `in_line` (from 0) of its line, plus
+-- one. Then how many of those are of its class, and of its line. Reads a class' lines once a call, so the lines must not change any more.
 local HEADS = 50 -- lines of a class that are looked at
 local heads = {}
-local function position(class, line, id, tag)
-  local in_line = redis.call('ZRANK', line_key(class, line), id)
-  if not in_line then return 0, 0, 0 end
+local function standing(class, line, tag, in_line)
   heads[class] = heads[class] or redis.call('ZRANGE', lines(class), 0, HEADS - 1, 'WITHSCORES')
-  local before, place = in_line, tonumber(tag)
-  for i = 1, #heads[class], 2 do
-    if tonumber(heads[class][i + 1]) >= place then break end
-    local other = heads[class][i]
-    if other ~= line then before = before + redis.call('ZCOUNT', line_key(class, other), '-inf', '(' .. tag) end
+  local of, before, place = heads[class], in_line, tonumber(tag)
+  for i = 1, #of, 2 do
+    if tonumber(of[i + 1]) >= place then break end
+    if of[i] ~= line then before = before + redis.call('ZCOUNT', line_key(class, of[i]), '-inf', '(' .. tag) end
   end
   local in_class = before
   if class ~= 'high' then before = before + waiting_jobs('high') end
   if class == 'low' then before = before + waiting_jobs('normal') end
   return before + 1, in_class, in_line
+end
+
+-- ranks: the places in line of waiting jobs that have their tags in this order, from 0.
+local function ranks(class, line, ids)
+  local key, found = line_key(class, line), {}
+  local first, last = redis.call('ZRANK', key, ids[1]), redis.call('ZRANK', key, ids[#ids])
+  local together = last - first == #ids - 1 -- nobody stands between them, so it need not be asked where each one is
+  for i, id in ipairs(ids) do found[i] = together and first + i - 1 or redis.call('ZRANK', key, id) end
+  return found
 end
 
 -- head_changed: what a line's first job is now; a class without jobs needs no memory of who stood where.

@@ -8,6 +8,11 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local stamp = string.format('%d', now) -- now as it is stored: to hand a number to Redis costs more than the text of it
+-- Other numbers that a call stores over and over are made text of once: text[attempt].
+local text = setmetatable({}, {__index = function(made, number)
+  made[number] = string.format('%d', number)
+  return made[number]
+end})
 local ALARMS = root .. 'alarms'
 local WAKE = root .. 'wake'
 local DEAD = root .. 'dlq'
@@ -27,12 +32,18 @@ local function items(first, width, fn)
 end
 
 -- in_bulk: one command for any number of values, which costs Redis and its append-only file less than one for each. Lua hands over 8000 at most.
+-- `key` and `option` go before the values, where the command has them.
 local BULK = 4000
-local function in_bulk(values, ...)
+local function in_bulk(values, command, key, option)
   for first = 1, #values, BULK do
-    local command = {...}
-    for i = first, math.min(first + BULK - 1, #values) do command[#command + 1] = values[i] end
-    redis.call(unpack(command))
+    local last = math.min(first + BULK - 1, #values)
+    if option then
+      redis.call(command, key, option, unpack(values, first, last))
+    elseif key then
+      redis.call(command, key, unpack(values, first, last))
+    else
+      redis.call(command, unpack(values, first, last))
+    end
   end
 end
 
@@ -152,5 +163,5 @@ end
 
 -- log_event: append to the job's own event stream, under the explicit id attempt-seq. A repeated or older id is refused by Redis.
 local function log_event(id, attempt, seq, ...)
-  return redis.pcall('XADD', events(id), string.format('%d-%d', attempt, seq), ...)
+  return redis.pcall('XADD', events(id), attempt .. '-' .. seq, ...)
 end
