@@ -65,8 +65,8 @@ class Subscription:
                 return
             self._position = position
         self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def _misses_something(self, position: tuple[int, int]) -> bool:
         attempt, seq = position
@@ -107,18 +107,19 @@ class Subscription:
 
     async def next(self, timeout_s: float | None = None) -> Event | None:
         """The next event; None when the time is up."""
-        while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
+        if not self._events:
+            loop = asyncio.get_running_loop()
+            waiter = self._waiter = loop.create_future()
+            # Not asyncio.timeout: with it a wait costs twice as much, and each event of a stream is waited for.
+            timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, waiter)
             try:
-                if timeout_s is None:
-                    await self._waiter
-                else:
-                    async with asyncio.timeout(timeout_s):
-                        await self._waiter
-            except TimeoutError:
-                return None
+                await waiter
             finally:
                 self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+            if not self._events:
+                return None
         return self._events.popleft()
 
     def drain(self) -> list[Event]:
@@ -154,6 +155,11 @@ class Subscription:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Replies:

@@ -386,6 +386,40 @@ def story(lengths: list[int]) -> list[Event]:
     return [*events, Ended(state=State.SUCCEEDED)]
 
 
+async def test_who_waits_gets_the_event_or_none_when_the_time_is_up() -> None:
+    client = Subscription(cast("Replies", RecordingReplies()), "job")
+    assert await client.next(0.001) is None
+    assert await client.next(0) is None
+
+    waiting = asyncio.create_task(client.next(30))
+    await asyncio.sleep(0)
+    client.feed(Started(attempt=1))
+    client.feed(Chunk(attempt=1, seq=1, deltas=[]))
+    assert await waiting == Started(attempt=1)
+    assert isinstance(await client.next(0), Chunk), "what is there needs no time"
+
+
+async def test_an_event_that_comes_as_the_time_is_up_is_not_lost() -> None:
+    client = Subscription(cast("Replies", RecordingReplies()), "job")
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.create_task(client.next(0))
+    await asyncio.sleep(0)
+    loop.call_soon(client.feed, Started(attempt=1))  # the timer has woken it, but it has not gone on yet
+    seen = [await waiting, await client.next(0)]
+    assert Started(attempt=1) in seen and seen.count(None) == 1
+
+
+async def test_who_stops_waiting_leaves_the_event_to_the_next() -> None:
+    client = Subscription(cast("Replies", RecordingReplies()), "job")
+    waiting = asyncio.create_task(client.next(30))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    client.feed(Started(attempt=1))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await client.next(0) == Started(attempt=1)
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), lengths=st.lists(st.integers(0, 5), min_size=1, max_size=3))
 def test_log_and_live_events_give_one_whole_story(data: st.DataObject, lengths: list[int]) -> None:
