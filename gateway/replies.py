@@ -34,13 +34,15 @@ Fields = dict[bytes, bytes]
 class Subscription:
     """What one client gets to see of one job, in order and without repeats.
 
-    Close it (or leave its `with`) when done.
+    Close it (or leave its `with`) when done. `follows`: a start alone is news; who waits for an answer hears of it with
+    what comes next, or when the time is up.
     """
 
-    def __init__(self, replies: Replies, job_id: str) -> None:
+    def __init__(self, replies: Replies, job_id: str, *, follows: bool = True) -> None:
         self.job_id = job_id
         self.opened_at = time.monotonic()
         self._replies = replies
+        self._follows = follows
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._position = (0, -1)
@@ -65,7 +67,7 @@ class Subscription:
                 return
             self._position = position
         self._events.append(event)
-        if self._waiter is not None:
+        if self._waiter is not None and (self._follows or not isinstance(event, Started)):
             _wake(self._waiter)
 
     def _misses_something(self, position: tuple[int, int]) -> bool:
@@ -138,14 +140,11 @@ class Subscription:
 
     async def ended(self, timeout_s: float | None = None) -> Ended | None:
         """The job's end, skipping what comes before it; None when the time is up first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for event in self:
-                    if isinstance(event, Ended):
-                        return event
-        except TimeoutError:
-            pass
-        return None
+        until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            event = await self.next(None if timeout_s is None else until - time.monotonic())
+            if event is None or isinstance(event, Ended):
+                return event
 
     def close(self) -> None:
         self._replies.drop(self)
@@ -191,9 +190,9 @@ class Replies:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.delete(self._inbox)
 
-    def expect(self, job_id: str) -> Subscription:
+    def expect(self, job_id: str, *, follows: bool = False) -> Subscription:
         """Wait for a job that is about to be enqueued with this gateway as its `reply_to`."""
-        subscription = Subscription(self, job_id)
+        subscription = Subscription(self, job_id, follows=follows)
         self._subscriptions.setdefault(job_id, []).append(subscription)
         return subscription
 
@@ -202,7 +201,7 @@ class Replies:
 
         None when there is no such job.
         """
-        subscription = self.expect(job_id)
+        subscription = self.expect(job_id, follows=True)
         try:
             subscription.hold()
             if after:
