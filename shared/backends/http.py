@@ -19,7 +19,6 @@ from collections.abc import AsyncIterable, Mapping
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from structlog.contextvars import get_contextvars
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 from yarl import URL
 
@@ -28,6 +27,7 @@ from shared.backends.base import CallTimeouts
 from shared.backends.call import MAX_LINE_BYTES, Call
 from shared.backends.watch import Limit, timed_out
 from shared.errors import BackendMisconfigured, BackendProtocolError, BackendUnreachable
+from shared.telemetry.logging import REQUEST_ID
 
 KEEP_ALIVE_S = 30.0
 
@@ -135,7 +135,7 @@ class Upstream:
             headers[self._id_header] = request_id
         # The job's id above is for us; the client's own id, as in our log lines, is for whoever compares logs. To a
         # stranger it would tell which calls belong together, and it may be a name.
-        if self._is_ours and (correlation_id := get_contextvars().get("request_id")):
+        if self._is_ours and (correlation_id := REQUEST_ID.get("")):
             headers["x-correlation-id"] = correlation_id
 
         async def send() -> aiohttp.ClientResponse:

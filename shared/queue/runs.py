@@ -9,13 +9,13 @@ from contextlib import suppress
 from functools import cached_property, partial
 
 import structlog
-from structlog.contextvars import bind_contextvars
 
 from shared.errors import ErrorRecord
 from shared.queue.endings import CRASHED, STOPPED, Ending, ending_of
 from shared.queue.outbox import STALE, Outbox
 from shared.queue.running import RunningJob, StopReason, Verdict
 from shared.queue.scripts import Scripts
+from shared.telemetry.logging import ATTEMPT, JOB_ID, REQUEST_ID
 from shared.wire.codec import decode_job, encode, encode_result
 
 log = structlog.get_logger()
@@ -121,10 +121,10 @@ class Runs:
             job.tenant, job.no_store, job.request_id = stored.k.tenant, stored.k.no_store, stored.k.request_id
             job.route, job.local_only, job.cache_as = stored.k.route, stored.k.local_only, stored.k.cache_as
             # On every log line of this run: each job has a task, and with it a context, of its own.
+            JOB_ID.set(job.id)
+            ATTEMPT.set(job.attempt)
             if job.request_id:
-                bind_contextvars(job_id=job.id, attempt=job.attempt, request_id=job.request_id)
-            else:
-                bind_contextvars(job_id=job.id, attempt=job.attempt)
+                REQUEST_ID.set(job.request_id)
             return Ending(Verdict.SUCCEEDED, await self._call(job))
         except asyncio.CancelledError:
             return STOPPED[self._stopped.get(job.token, StopReason.DRAIN)]

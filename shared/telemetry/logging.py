@@ -1,6 +1,6 @@
 """Structured logs on standard error: JSON, or colours on a terminal; and, if wanted, as JSON in a file.
 
-Ids are bound once per job or request (`structlog.contextvars.bound_contextvars(request_id=..., job_id=...)`). Prompts,
+Ids are set once per job or request (`REQUEST_ID`, `JOB_ID`, `ATTEMPT`) and are on every line that is logged there. Prompts,
 answers and keys are never put into an event; `LOG_PROMPTS` is for the code that would, to ask.
 """
 
@@ -20,8 +20,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.telemetry.log_file import LogFile, Rotation
 
+# What `structlog.contextvars.bind_contextvars` would make, and look up by name each time.
 REQUEST_ID: Final[ContextVar[str]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
-"""On every line that is logged in a context where it was set. `bind_contextvars` would look it up by name each time."""
+JOB_ID: Final[ContextVar[str]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}job_id")
+ATTEMPT: Final[ContextVar[int]] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}attempt")
 
 _LONGEST_VALUE = 2000
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}

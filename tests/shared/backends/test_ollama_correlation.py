@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
-from structlog.contextvars import bound_contextvars
 
 from shared.backends.base import CallTimeouts
 from shared.backends.factory import build
 from shared.backends.ollama import OllamaBackend
 from shared.errors import BackendError
 from shared.services.config import ServiceConfig
+from shared.telemetry.logging import REQUEST_ID
 from shared.wire.canonical import EmbeddingRequest
 from tests.shared.backends.scripted_server import ScriptedServer, whole
+
+
+@contextlib.contextmanager
+def called_by(request_id: str) -> Iterator[None]:
+    token = REQUEST_ID.set(request_id)
+    try:
+        yield
+    finally:
+        REQUEST_ID.reset(token)
 
 
 @pytest.mark.req("S0-26")
@@ -21,7 +33,7 @@ async def test_the_job_s_id_and_the_client_s_travel_along() -> None:
         server.scripts["/api/embed"] = whole(b'{"model": "m", "embeddings": [[1.0]]}')
         backend = OllamaBackend(server.url)
         try:
-            with bound_contextvars(request_id="client.7"):
+            with called_by("client.7"):
                 await backend.embed(request, request_id="job_1", timeouts=CallTimeouts())
             await backend.embed(request, request_id="job_2", timeouts=CallTimeouts())
         finally:
@@ -43,7 +55,7 @@ async def test_only_a_machine_of_ours_gets_the_client_s_id(dialect: str, path: s
         given = {"name": "team", "api_format": dialect, "urls": [server.url], "api_key": "k-1", "local": is_ours}
         (backend,) = build(ServiceConfig.model_validate(given))
         try:
-            with bound_contextvars(request_id="client.7"), pytest.raises(BackendError):
+            with called_by("client.7"), pytest.raises(BackendError):
                 await backend.models()
         finally:
             await backend.aclose()
