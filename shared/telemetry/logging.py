@@ -1,7 +1,7 @@
 """Structured logs on standard error: JSON, or colours on a terminal; and, if wanted, as JSON in a file.
 
-Ids are set once per job or request (`REQUEST_ID`, `JOB_ID`, `ATTEMPT`) and are on every line that is logged there. Prompts,
-answers and keys are never put into an event; `LOG_PROMPTS` is for the code that would, to ask.
+Ids are set once per job or request (`REQUEST_ID`, `JOB_ID`, `ATTEMPT`) and are on every line that is logged there.
+Prompts, answers and keys are never put into an event; `LOG_PROMPTS` is for the code that would, to ask.
 """
 
 from __future__ import annotations
