@@ -23,7 +23,7 @@ const checks = {
     assert.match(data.choices[0].message.content, /Why do llamas hum/);
     assert.equal(data.choices[0].finish_reason, 'stop');
     assert.ok(data.usage.total_tokens > data.usage.completion_tokens);
-    assert.match(response.headers.get('x-arriero-job-id'), /^job_[0-9a-f]{32}$/);
+    assert.match(response.headers.get('x-arriero-job-id'), /^job_[0-9A-Za-z]{16}$/);
     assert.equal(request_id, response.headers.get('x-request-id'));
     assert.ok(Number(response.headers.get('openai-processing-ms')) >= 0);
   },
